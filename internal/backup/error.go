@@ -1,0 +1,172 @@
+package backup
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Kind is the machine name of a failure. The list is closed and append-only: names stand in rows, in answers of the
+// API and in the Retry and Catch fields of the state machine.
+type Kind string
+
+const (
+	// The provider.
+	ProviderUnavailable Kind = "ProviderUnavailable"
+	ProviderPreparing   Kind = "ProviderPreparing"
+	ProviderTimeout     Kind = "ProviderTimeout"
+	ProviderShortBody   Kind = "ProviderShortBody"
+	ProviderChanged     Kind = "ProviderChanged"
+	ProviderRefused     Kind = "ProviderRefused"
+	ProviderNotFound    Kind = "ProviderNotFound"
+	ProviderUnexpected  Kind = "ProviderUnexpected"
+	ProviderRedirected  Kind = "ProviderRedirected"
+	ProviderUnpinned    Kind = "ProviderUnpinned"
+	ProviderUnsized     Kind = "ProviderUnsized"
+	ProviderNoRanges    Kind = "ProviderNoRanges"
+	ProviderWrongRange  Kind = "ProviderWrongRange"
+	ProviderEncoded     Kind = "ProviderEncoded"
+	ProviderLongBody    Kind = "ProviderLongBody"
+	AddressForbidden    Kind = "AddressForbidden"
+	SecretMissing       Kind = "SecretMissing"
+	ExportEmpty         Kind = "ExportEmpty"
+	ExportTooLarge      Kind = "ExportTooLarge"
+	ArchiveInvalid      Kind = "ArchiveInvalid"
+
+	// The storage.
+	StorageUnavailable Kind = "StorageUnavailable"
+	StorageRefused     Kind = "StorageRefused"
+	UploadLost         Kind = "UploadLost"
+	ChecksumMismatch   Kind = "ChecksumMismatch"
+
+	// The flow.
+	BatchUnfinished  Kind = "BatchUnfinished"
+	Conflict         Kind = "Conflict"
+	StaleAttempt     Kind = "StaleAttempt"
+	StoreUnavailable Kind = "StoreUnavailable"
+	TimedOut         Kind = "TimedOut"
+	Cancelled        Kind = "Cancelled"
+	Internal         Kind = "Internal"
+
+	// Requests to the API.
+	InvalidRequest   Kind = "InvalidRequest"
+	NotFound         Kind = "NotFound"
+	Unauthenticated  Kind = "Unauthenticated"
+	IdempotencyReuse Kind = "IdempotencyReuse"
+	SiteBusy         Kind = "SiteBusy"
+	IllegalState     Kind = "IllegalState"
+	NotRetryable     Kind = "NotRetryable"
+)
+
+type kindFacts struct {
+	retryable bool
+	sentence  string
+}
+
+var kinds = map[Kind]kindFacts{
+	ProviderUnavailable: {true, "The site's export service did not answer properly."},
+	ProviderPreparing:   {true, "The site's export service is still preparing the export."},
+	ProviderTimeout:     {true, "The site's export service took too long to answer."},
+	ProviderShortBody:   {true, "The site's export service sent less than it announced."},
+	ProviderChanged:     {true, "The site's export changed while it was being read."},
+	ProviderRefused:     {false, "The site's export service refused our credentials."},
+	ProviderNotFound:    {false, "The site's export service does not know this export."},
+	ProviderUnexpected:  {false, "The site's export service gave an answer that the contract does not allow."},
+	ProviderRedirected:  {false, "The site's export service redirects elsewhere; register the final URL."},
+	ProviderUnpinned:    {false, "The site's export service sends no strong ETag, so ranges of one version cannot be told from another's."},
+	ProviderUnsized:     {false, "The site's export service does not say how large the export is."},
+	ProviderNoRanges:    {false, "The site's export service ignores byte ranges."},
+	ProviderWrongRange:  {false, "The site's export service answered with another range than the one asked for."},
+	ProviderEncoded:     {false, "The site's export service compressed the answer although plain bytes were asked for."},
+	ProviderLongBody:    {false, "The site's export service sent more than it announced."},
+	AddressForbidden:    {false, "The site's export address lies in a network that Sitevault never calls."},
+	SecretMissing:       {false, "The secret that the site's provider names is not stored."},
+	ExportEmpty:         {false, "The site's export is empty."},
+	ExportTooLarge:      {false, "The site's export is larger than the site's limit."},
+	ArchiveInvalid:      {false, "What the site exported is not a complete zip archive."},
+	StorageUnavailable:  {true, "The storage did not answer properly."},
+	StorageRefused:      {false, "The storage refused our request."},
+	UploadLost:          {true, "The storage no longer knows the upload."},
+	ChecksumMismatch:    {true, "What the storage holds is not what was sent."},
+	BatchUnfinished:     {true, "The worker's time was up; it is called again for the rest."},
+	Conflict:            {true, "Somebody else changed the same record at the same time."},
+	StaleAttempt:        {false, "The backup has moved on without this worker."},
+	StoreUnavailable:    {true, "The job store did not answer properly."},
+	TimedOut:            {true, "The backup did not finish in time and was given up."},
+	Cancelled:           {true, "The backup was cancelled."},
+	Internal:            {true, "Something unexpected happened inside Sitevault."},
+	InvalidRequest:      {false, "The request is not valid."},
+	NotFound:            {false, "There is nothing here under this id."},
+	Unauthenticated:     {false, "Sign in first."},
+	IdempotencyReuse:    {false, "This Idempotency-Key was used before with another request."},
+	SiteBusy:            {false, "A backup of this site is already under way."},
+	IllegalState:        {false, "The backup's current state does not allow this."},
+	NotRetryable:        {false, "This backup cannot be retried; create a new one."},
+}
+
+// Kinds lists every kind in alphabetical order.
+func Kinds() []Kind {
+	all := make([]Kind, 0, len(kinds))
+	for k := range kinds {
+		all = append(all, k)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// Retryable tells whether trying again can help without anybody changing anything.
+func (k Kind) Retryable() bool { return kinds[k].retryable }
+
+// Known tells whether k is in the list.
+func (k Kind) Known() bool { _, ok := kinds[k]; return ok }
+
+// Sentence says in plain words what happened.
+func (k Kind) Sentence() string { return kinds[k].sentence }
+
+// Error is a failure with a kind. Err holds the details and never a secret.
+type Error struct {
+	Kind       Kind
+	RetryAfter time.Duration // as the other side asked; 0: it did not
+	Err        error
+}
+
+// E makes an Error; format and args are those of fmt.Errorf, %w included.
+func E(kind Kind, format string, args ...any) *Error {
+	return &Error{Kind: kind, Err: fmt.Errorf(format, args...)}
+}
+
+func (e *Error) Error() string { return e.Err.Error() }
+func (e *Error) Unwrap() error { return e.Err }
+
+// KindOf is the kind of the outermost Error in err's chain; Internal for any other error, "" for nil.
+func KindOf(err error) Kind {
+	if err == nil {
+		return ""
+	}
+	if e, ok := errors.AsType[*Error](err); ok {
+		return e.Kind
+	}
+	return Internal
+}
+
+// Is tells whether err is of the given kind.
+func Is(err error, kind Kind) bool { return KindOf(err) == kind }
+
+// Failure is a failure as rows and answers keep it.
+type Failure struct {
+	Kind   Kind      `json:"kind"`
+	Detail string    `json:"detail"` // for the people who operate the site; bounded
+	File   string    `json:"file,omitempty"`
+	At     time.Time `json:"at"`
+}
+
+const maxDetailBytes = 1000
+
+// NewFailure keeps err for a row.
+func NewFailure(kind Kind, file, detail string, now time.Time) *Failure {
+	if len(detail) > maxDetailBytes {
+		detail = detail[:maxDetailBytes]
+	}
+	return &Failure{Kind: kind, Detail: detail, File: file, At: now}
+}

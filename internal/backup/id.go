@@ -1,0 +1,61 @@
+package backup
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+var (
+	jobIDPattern    = regexp.MustCompile(`^[0-7][0-9A-HJKMNP-TV-Z]{25}$`) // a ULID in canonical form
+	siteIDPattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+	providerPattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
+	secretPattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+	userIDPattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+)
+
+// ValidJobID tells whether s is a job id: a ULID of 26 upper-case characters.
+func ValidJobID(s string) bool { return jobIDPattern.MatchString(s) }
+
+// ValidSiteID tells whether s is a site id: lower-case letters, digits and inner hyphens, at most 63.
+func ValidSiteID(s string) bool { return siteIDPattern.MatchString(s) }
+
+// ValidProviderName tells whether s names a provider: a lower-case letter, then letters, digits, hyphens, at most 32.
+func ValidProviderName(s string) bool { return providerPattern.MatchString(s) }
+
+// UserID turns the subject of a token into the id that rows and object keys carry. Subjects that are not plain
+// identifiers (an issuer may put anything there) become a digest, so that no key can be steered from outside.
+func UserID(subject string) string {
+	if userIDPattern.MatchString(subject) {
+		return subject
+	}
+	sum := sha256.Sum256([]byte(subject))
+	return "u-" + hex.EncodeToString(sum[:16])
+}
+
+// ExecutionName is the name of the one execution of an attempt: "<jobId>-<attempt>".
+func ExecutionName(jobID string, attempt int) string {
+	return jobID + "-" + strconv.Itoa(attempt)
+}
+
+// ParseExecutionName is the inverse of ExecutionName.
+func ParseExecutionName(name string) (jobID string, attempt int, err error) {
+	jobID, number, _ := strings.Cut(name, "-")
+	attempt, err = strconv.Atoi(number)
+	if err != nil || attempt < 1 || !ValidJobID(jobID) || ExecutionName(jobID, attempt) != name {
+		return "", 0, fmt.Errorf("execution name %q is not <jobId>-<attempt>", name)
+	}
+	return jobID, attempt, nil
+}
+
+// Prefix is the key prefix of all objects of a job, with a slash at its end. Nothing else lives under it.
+func (j Job) Prefix() string { return j.UserID + "/" + j.SiteID + "/" + j.JobID + "/" }
+
+// ManifestKey is the key of the job's manifest, which is written last.
+func (j Job) ManifestKey() string { return j.Prefix() + "manifest.json" }
+
+// FileKey is the key of one file's object; random keeps a second upload of the same file from meeting the first.
+func (j Job) FileKey(file, random string) string { return j.Prefix() + file + "-" + random + ".zip" }

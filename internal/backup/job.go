@@ -1,0 +1,312 @@
+package backup
+
+import (
+	"errors"
+	"time"
+)
+
+// Status is the state of a job.
+type Status string
+
+const (
+	Pending  Status = "pending"
+	Running  Status = "running"
+	Done     Status = "done"
+	Failed   Status = "failed"
+	Deleting Status = "deleting"
+	Deleted  Status = "deleted"
+)
+
+// Trigger says what asked for a job.
+type Trigger string
+
+const (
+	Manual Trigger = "manual"
+	Daily  Trigger = "daily"
+)
+
+// Cleanup says what a failed job still has to remove from the storage.
+type Cleanup string
+
+const (
+	CleanupNone  Cleanup = ""
+	CleanupLater Cleanup = "later" // uploads wait for a retry until DueAt
+	CleanupNow   Cleanup = "now"   // a sweep is owed; no retry before it
+	CleanupAgain Cleanup = "again" // swept once; once more when no worker of the attempt can still be alive
+)
+
+// Job is one backup of one site.
+type Job struct {
+	JobID     string
+	UserID    string
+	SiteID    string
+	Status    Status
+	Trigger   Trigger
+	Attempt   int // from 1
+	Providers []Provider
+	Limits    Limits
+	Failure   *Failure // set while failed, kept while deleting
+
+	CreatedAt  time.Time
+	UpdatedAt  time.Time
+	StartedAt  time.Time // of the current attempt
+	DeadlineAt time.Time // of the current attempt
+	FinishedAt time.Time // done or failed
+	KeepUntil  time.Time // as asked for
+	DeleteAt   time.Time // KeepUntil, or earlier for a failed job
+	FencedAt   time.Time // when the job failed or its deletion began: no write of a worker is accepted after it
+	PurgeAt    time.Time // when the row may go (deleted only)
+	DueAt      time.Time // when the sweeper must look at the job; zero: never
+
+	Cleanup           Cleanup
+	CleanupEverything bool // cancelled: finished files go too
+
+	Rev int64 // 0: not stored yet
+}
+
+// Policy holds the times that the operator chooses.
+type Policy struct {
+	JobTimeout  time.Duration // an attempt is given up after this
+	FailedKeep  time.Duration // a failed job is deleted this long after it failed, unless it would go earlier
+	RetryWindow time.Duration // parts of a failed attempt wait this long for a retry when trying again can help
+	WorkerLife  time.Duration // longest time that a worker can outlive the stop of its execution
+}
+
+// DefaultPolicy is the policy on AWS, where a Lambda function lives 15 minutes at most.
+func DefaultPolicy() Policy {
+	return Policy{JobTimeout: DefaultJobTimeout, FailedKeep: 7 * 24 * time.Hour, RetryWindow: time.Hour, WorkerLife: MaxLambdaLife}
+}
+
+// ErrAlready is returned by a transition that finds its own result in place. It means success without a write.
+var ErrAlready = errors.New("already so")
+
+// NewJob is J1: a pending job of the site, to be kept until keepUntil.
+func NewJob(jobID string, site Site, trigger Trigger, keepUntil, now time.Time, p Policy) Job {
+	return Job{
+		JobID: jobID, UserID: site.UserID, SiteID: site.SiteID, Status: Pending, Trigger: trigger, Attempt: 1,
+		Providers: site.Providers, Limits: site.Limits,
+		CreatedAt: now, UpdatedAt: now, DeadlineAt: now.Add(p.JobTimeout),
+		KeepUntil: keepUntil, DeleteAt: keepUntil, DueAt: now.Add(StartGrace),
+	}
+}
+
+// Active tells whether the job holds its site: at most one job of a site is active.
+func (j Job) Active() bool { return j.Status == Pending || j.Status == Running }
+
+// StatusAt is the status that a reader sees: the deadline and the end of the retention count from the moment they
+// pass, whether or not the sweeper has come by.
+func (j Job) StatusAt(now time.Time) Status {
+	switch {
+	case j.Active() && !now.Before(j.DeadlineAt):
+		return Failed
+	case (j.Status == Done || j.Status == Failed) && !now.Before(j.DeleteAt):
+		return Deleting
+	}
+	return j.Status
+}
+
+// FailureAt is the failure that a reader sees with StatusAt.
+func (j Job) FailureAt(now time.Time) *Failure {
+	if j.Active() && j.StatusAt(now) == Failed {
+		return j.timedOut()
+	}
+	return j.Failure
+}
+
+// Start is J2: pending to running, by the execution of the given attempt.
+func (j Job) Start(attempt int, now time.Time, p Policy) (Job, error) {
+	if err := j.fenced(attempt); err != nil {
+		return j, err
+	}
+	if j.Status == Running {
+		return j, ErrAlready
+	}
+	if !now.Before(j.DeadlineAt) {
+		return j, E(TimedOut, "job %s: not started by its deadline", j.JobID)
+	}
+	j.Status, j.StartedAt, j.UpdatedAt = Running, now, now
+	j.DeadlineAt = now.Add(p.JobTimeout)
+	j.DueAt = j.DeadlineAt
+	return j, nil
+}
+
+// Restarted defers the next look at a pending job whose execution was started once more.
+func (j Job) Restarted(now time.Time) (Job, error) {
+	if j.Status != Pending {
+		return j, ErrAlready
+	}
+	j.DueAt = earlier(now.Add(StartGrace), j.DeadlineAt)
+	return j, nil
+}
+
+// Finish is J3: running to done, when every file is done and the manifest is written.
+func (j Job) Finish(attempt int, now time.Time) (Job, error) {
+	if j.Status == Done && j.Attempt == attempt {
+		return j, ErrAlready
+	}
+	if err := j.RunningAttempt(attempt); err != nil {
+		return j, err
+	}
+	if !now.Before(j.DeadlineAt) {
+		return j, E(TimedOut, "job %s: deadline %s has passed", j.JobID, j.DeadlineAt.Format(time.RFC3339))
+	}
+	j.Status, j.FinishedAt, j.UpdatedAt, j.DueAt = Done, now, now, j.DeleteAt
+	return j, nil
+}
+
+// Fail is J4: pending or running to failed. What the attempt left in the storage is removed at once, but for failures
+// that a retry can mend: their parts wait for Policy.RetryWindow.
+func (j Job) Fail(attempt int, f *Failure, now time.Time, p Policy) (Job, error) {
+	if j.Status == Failed && j.Attempt == attempt {
+		return j, ErrAlready
+	}
+	if err := j.fenced(attempt); err != nil {
+		return j, err
+	}
+	j.Status, j.Failure, j.FinishedAt, j.UpdatedAt, j.FencedAt = Failed, f, now, now, now
+	j.DeleteAt = earlier(j.KeepUntil, now.Add(p.FailedKeep))
+	j.CleanupEverything = f.Kind == Cancelled
+	j.Cleanup, j.DueAt = CleanupNow, now
+	if f.Kind.Retryable() && f.Kind != TimedOut && f.Kind != Cancelled && p.RetryWindow > 0 {
+		j.Cleanup, j.DueAt = CleanupLater, earlier(now.Add(p.RetryWindow), j.DeleteAt)
+	}
+	return j, nil
+}
+
+// Expire is J4 by the clock: a job past its deadline has failed.
+func (j Job) Expire(now time.Time, p Policy) (Job, error) {
+	if !j.Active() || now.Before(j.DeadlineAt) {
+		return j, ErrAlready
+	}
+	return j.Fail(j.Attempt, j.timedOut(), now, p)
+}
+
+func (j Job) timedOut() *Failure {
+	return NewFailure(TimedOut, "", "not finished by "+j.DeadlineAt.UTC().Format(time.RFC3339), j.DeadlineAt)
+}
+
+// Cancel is J4 on the user's word; finished files of the job are removed as well.
+func (j Job) Cancel(now time.Time, p Policy) (Job, error) {
+	if j.Status == Failed && j.Failure != nil && j.Failure.Kind == Cancelled {
+		return j, ErrAlready
+	}
+	if !j.Active() {
+		return j, E(IllegalState, "job %s is %s: only a pending or running backup can be cancelled", j.JobID, j.Status)
+	}
+	return j.Fail(j.Attempt, NewFailure(Cancelled, "", "cancelled on request", now), now, p)
+}
+
+// BeginCleanup claims the sweep of a failed job, so that no retry starts beside it.
+func (j Job) BeginCleanup(now time.Time) (Job, error) {
+	if j.Status != Failed || j.Cleanup != CleanupLater {
+		return j, ErrAlready
+	}
+	j.Cleanup, j.DueAt, j.UpdatedAt = CleanupNow, now, now
+	return j, nil
+}
+
+// Swept records a sweep of a failed job that began at the given time and left nothing behind.
+func (j Job) Swept(began, now time.Time, p Policy) (Job, error) {
+	if j.Status != Failed || j.Cleanup == CleanupNone || j.Cleanup == CleanupLater {
+		return j, ErrAlready
+	}
+	lastWorker := j.FencedAt.Add(p.WorkerLife)
+	j.Cleanup, j.DueAt, j.UpdatedAt = CleanupNone, j.DeleteAt, now
+	if began.Before(lastWorker) {
+		j.Cleanup, j.DueAt = CleanupAgain, earlier(lastWorker, j.DeleteAt)
+	}
+	return j, nil
+}
+
+// Retry is J5: failed to pending with the next attempt number. The site's current providers and limits apply, so that
+// a mended URL takes effect.
+func (j Job) Retry(site *Site, now time.Time, p Policy) (Job, error) {
+	switch {
+	case j.Status != Failed:
+		return j, E(IllegalState, "job %s is %s: only a failed backup can be retried", j.JobID, j.Status)
+	case !j.Failure.Kind.Retryable():
+		return j, E(NotRetryable, "job %s failed for good (%s): mend the cause and create a new backup", j.JobID, j.Failure.Kind)
+	case j.Attempt >= MaxAttempts:
+		return j, E(NotRetryable, "job %s was tried %d times: create a new backup", j.JobID, j.Attempt)
+	case !now.Before(j.DeleteAt):
+		return j, E(NotRetryable, "job %s is about to be deleted: create a new backup", j.JobID)
+	case j.Cleanup == CleanupNow:
+		return j, E(Conflict, "job %s: its last attempt is still being cleaned up", j.JobID)
+	}
+	j.Status, j.Attempt, j.Failure = Pending, j.Attempt+1, nil
+	j.Cleanup, j.CleanupEverything = CleanupNone, false
+	j.StartedAt, j.FinishedAt, j.FencedAt, j.UpdatedAt = time.Time{}, time.Time{}, time.Time{}, now
+	j.DeadlineAt, j.DeleteAt, j.DueAt = now.Add(p.JobTimeout), j.KeepUntil, now.Add(StartGrace)
+	if site != nil {
+		j.Providers, j.Limits = site.Providers, site.Limits
+	}
+	return j, nil
+}
+
+// Delete is J6, the fence: from here on no worker's write is accepted and readers see no backup.
+func (j Job) Delete(now time.Time) (Job, error) {
+	if j.Status == Deleting || j.Status == Deleted {
+		return j, ErrAlready
+	}
+	j.Status, j.FencedAt, j.UpdatedAt, j.DueAt = Deleting, now, now, now
+	j.Cleanup, j.CleanupEverything = CleanupNone, false
+	return j, nil
+}
+
+// Removed is J7: a sweep that began at the given time left nothing behind. It ends the deletion once no worker of the
+// job could still have been alive, else it asks for another sweep.
+func (j Job) Removed(began, now time.Time, p Policy) (Job, error) {
+	if j.Status != Deleting {
+		return j, ErrAlready
+	}
+	lastWorker := j.FencedAt.Add(p.WorkerLife)
+	j.UpdatedAt = now
+	if began.Before(lastWorker) {
+		j.DueAt = lastWorker
+		return j, nil
+	}
+	j.Status, j.PurgeAt = Deleted, now.Add(DeletedRowRetention)
+	j.DueAt = j.PurgeAt
+	return j, nil
+}
+
+// Keep changes how long a done backup is kept.
+func (j Job) Keep(until, now time.Time) (Job, error) {
+	if j.Status != Done || !now.Before(j.DeleteAt) {
+		return j, E(IllegalState, "job %s is %s: only a done backup can be kept longer or shorter", j.JobID, j.StatusAt(now))
+	}
+	j.KeepUntil, j.DeleteAt, j.DueAt, j.UpdatedAt = until, until, until, now
+	return j, nil
+}
+
+// RunningAttempt is the guard of every write below the job: it is running, and this is its attempt.
+func (j Job) RunningAttempt(attempt int) error {
+	if j.Status != Running || j.Attempt != attempt {
+		return E(StaleAttempt, "job %s is %s in attempt %d, not running attempt %d", j.JobID, j.Status, j.Attempt, attempt)
+	}
+	return nil
+}
+
+func (j Job) fenced(attempt int) error {
+	if !j.Active() || j.Attempt != attempt {
+		return E(StaleAttempt, "job %s is %s in attempt %d, not active in attempt %d", j.JobID, j.Status, j.Attempt, attempt)
+	}
+	return nil
+}
+
+// Provider finds a provider of the job by name.
+func (j Job) Provider(name string) (Provider, error) {
+	for _, p := range j.Providers {
+		if p.Name == name {
+			return p, nil
+		}
+	}
+	return Provider{}, E(NotFound, "job %s has no provider %q", j.JobID, name)
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}

@@ -1,0 +1,47 @@
+package backup
+
+import "time"
+
+// Idempotency is one use of an Idempotency-Key. The zero value means that the request carries none.
+type Idempotency struct {
+	UserID    string // keys are the tenant's own
+	Key       string
+	BodyHash  string // of the request that the key was first used with
+	ExpiresAt time.Time
+}
+
+// JobQuery asks for one page of a user's jobs, newest first.
+type JobQuery struct {
+	UserID string
+	SiteID string // "": of every site
+	Before string // job id that the page starts after; "": the newest
+	Limit  int
+}
+
+// SiteQuery asks for one page of a user's sites in the order of their ids.
+type SiteQuery struct {
+	UserID string
+	After  string // site id that the page starts after; "": the first
+	Limit  int
+}
+
+// Ticket lets its bearer open one socket.
+type Ticket struct {
+	UserID    string
+	ExpiresAt time.Time
+}
+
+// Change is one committed write as a store reports it: the row before and after. Exactly one of the pairs is set; a
+// recorded part reports the file it belongs to and itself.
+type Change struct {
+	JobID string
+	Job   *JobChange
+	File  *FileChange
+	Part  *PartWrite
+}
+
+// JobChange holds both images of a job row; Old.Rev is 0 for a job just created.
+type JobChange struct{ Old, New Job }
+
+// FileChange holds both images of a file row; Old.Rev is 0 for a file just opened.
+type FileChange struct{ Old, New File }

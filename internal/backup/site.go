@@ -1,0 +1,166 @@
+package backup
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net/url"
+	"time"
+)
+
+// Site is what is backed up.
+type Site struct {
+	UserID    string
+	SiteID    string
+	Providers []Provider
+	Schedule  Schedule
+	KeepDays  int // retention of a done backup when the request names none
+	Limits    Limits
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	Rev       int64 // 0: not stored yet
+}
+
+// Provider is one export API of a site.
+type Provider struct {
+	Name      string `json:"name"`                // part of keys and payloads
+	URL       string `json:"url"`                 // http or https
+	SecretRef string `json:"secretRef,omitempty"` // names the value of the Authorization header; never the value itself
+}
+
+// Limits bound what a backup of the site may take.
+type Limits struct {
+	MaxFileBytes int64 `json:"maxFileBytes"` // of one provider's export
+	Parallelism  int   `json:"parallelism"`  // ranges pulled at the same time over all providers
+}
+
+// Schedule is the daily run of a site.
+type Schedule struct {
+	Off      bool   `json:"off,omitempty"`
+	At       string `json:"at,omitempty"`       // "HH:MM" in TimeZone
+	TimeZone string `json:"timeZone,omitempty"` // IANA name; empty means UTC
+}
+
+// WithDefaults fills what the caller left out. A site without a time of its own gets one between 00:00 and 05:59 UTC
+// that depends on its id, so that a fleet does not start at the same minute.
+func (s Site) WithDefaults() Site {
+	if s.KeepDays == 0 {
+		s.KeepDays = DefaultKeepDays
+	}
+	if s.Limits.MaxFileBytes == 0 {
+		s.Limits.MaxFileBytes = DefaultMaxFileBytes
+	}
+	if s.Limits.Parallelism == 0 {
+		s.Limits.Parallelism = DefaultParallelism
+	}
+	if s.Schedule.At == "" && !s.Schedule.Off {
+		s.Schedule.At = spreadTime(s.UserID + "/" + s.SiteID)
+	}
+	return s
+}
+
+func spreadTime(id string) string {
+	h := fnv.New32a()
+	h.Write([]byte(id))
+	minute := h.Sum32() % (6 * 60)
+	return fmt.Sprintf("%02d:%02d", minute/60, minute%60)
+}
+
+// Validate reports the first thing wrong with the site as an InvalidRequest that says what to do.
+func (s Site) Validate() error {
+	if !ValidSiteID(s.SiteID) {
+		return E(InvalidRequest, "site id %q: use 1 to 63 lower-case letters, digits and hyphens, starting with a letter or digit", s.SiteID)
+	}
+	if len(s.Providers) == 0 || len(s.Providers) > MaxProviders {
+		return E(InvalidRequest, "a site has 1 to %d providers, not %d", MaxProviders, len(s.Providers))
+	}
+	seen := map[string]bool{}
+	for _, p := range s.Providers {
+		if seen[p.Name] {
+			return E(InvalidRequest, "provider name %q appears twice", p.Name)
+		}
+		seen[p.Name] = true
+		if err := p.validate(); err != nil {
+			return err
+		}
+	}
+	return s.validateNumbers()
+}
+
+func (s Site) validateNumbers() error {
+	if s.KeepDays < 1 || s.KeepDays > MaxKeepDays {
+		return E(InvalidRequest, "keepDays is 1 to %d, not %d", MaxKeepDays, s.KeepDays)
+	}
+	if s.Limits.MaxFileBytes < 1 || s.Limits.MaxFileBytes > MaxFileBytes {
+		return E(InvalidRequest, "limits.maxFileBytes is 1 to %d, not %d", MaxFileBytes, s.Limits.MaxFileBytes)
+	}
+	if s.Limits.Parallelism < 1 || s.Limits.Parallelism > MaxParallelism {
+		return E(InvalidRequest, "limits.parallelism is 1 to %d, not %d", MaxParallelism, s.Limits.Parallelism)
+	}
+	_, err := s.Schedule.clock()
+	return err
+}
+
+func (p Provider) validate() error {
+	if !ValidProviderName(p.Name) {
+		return E(InvalidRequest, "provider name %q: use 1 to 32 lower-case letters, digits and hyphens, starting with a letter", p.Name)
+	}
+	if p.SecretRef != "" && !secretPattern.MatchString(p.SecretRef) {
+		return E(InvalidRequest, "provider %s: secretRef is the name of a stored secret (lower-case letters, digits, hyphens), never the secret itself", p.Name)
+	}
+	u, err := url.Parse(p.URL)
+	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || len(p.URL) > 2048 {
+		return E(InvalidRequest, "provider %s: url must be an absolute http or https URL of at most 2048 characters", p.Name)
+	}
+	if u.User != nil {
+		return E(InvalidRequest, "provider %s: the url carries credentials; store them as a secret and name it in secretRef", p.Name)
+	}
+	if u.Fragment != "" {
+		return E(InvalidRequest, "provider %s: the url has a fragment (#...), which is never sent; leave it out", p.Name)
+	}
+	return nil
+}
+
+type dailyClock struct {
+	hour, minute int
+	zone         *time.Location
+}
+
+func (s Schedule) clock() (dailyClock, error) {
+	if s.Off {
+		return dailyClock{}, nil
+	}
+	at, err := time.Parse("15:04", s.At)
+	if err != nil {
+		return dailyClock{}, E(InvalidRequest, "schedule.at is a time of day such as \"03:30\", not %q", s.At)
+	}
+	zone, err := time.LoadLocation(s.TimeZone)
+	if err != nil || s.TimeZone == "Local" {
+		return dailyClock{}, E(InvalidRequest, "schedule.timeZone %q is not an IANA time zone such as \"Europe/Berlin\"", s.TimeZone)
+	}
+	return dailyClock{at.Hour(), at.Minute(), zone}, nil
+}
+
+// Next is the first run strictly after the given time, or the zero time when the schedule is off. In the night when
+// clocks jump over the run's time, it runs at the time that the jump maps it to.
+func (s Schedule) Next(after time.Time) time.Time {
+	c, err := s.clock()
+	if err != nil || s.Off {
+		return time.Time{}
+	}
+	local := after.In(c.zone)
+	for day := local.Day(); ; day++ {
+		run := time.Date(local.Year(), local.Month(), day, c.hour, c.minute, 0, 0, c.zone)
+		if run.After(after) {
+			return run.UTC()
+		}
+	}
+}
+
+// RunKey is the idempotency key of the daily run at the given time: one per site and local date.
+func (s Site) RunKey(run time.Time) string {
+	zone := time.UTC
+	if c, err := s.Schedule.clock(); err == nil && c.zone != nil {
+		zone = c.zone
+	}
+	return "daily/" + s.SiteID + "/" + run.In(zone).Format(time.DateOnly)
+}
