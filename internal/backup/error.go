@@ -94,7 +94,7 @@ var kinds = map[Kind]kindFacts{
 	StaleAttempt:        {false, "The backup has moved on without this worker."},
 	StoreUnavailable:    {true, "The job store did not answer properly."},
 	TimedOut:            {true, "The backup did not finish in time and was given up."},
-	Cancelled:           {true, "The backup was cancelled."},
+	Cancelled:           {false, "The backup was cancelled."},
 	Internal:            {true, "Something unexpected happened inside Sitevault."},
 	InvalidRequest:      {false, "The request is not valid."},
 	NotFound:            {false, "There is nothing here under this id."},

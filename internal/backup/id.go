@@ -57,5 +57,21 @@ func (j Job) Prefix() string { return j.UserID + "/" + j.SiteID + "/" + j.JobID 
 // ManifestKey is the key of the job's manifest, which is written last.
 func (j Job) ManifestKey() string { return j.Prefix() + "manifest.json" }
 
-// FileKey is the key of one file's object; random keeps a second upload of the same file from meeting the first.
-func (j Job) FileKey(file, random string) string { return j.Prefix() + file + "-" + random + ".zip" }
+// FileKey is the key of one file's object: "<prefix><file>-a<attempt>-<random>.zip". The attempt is the one that
+// opened the upload: a sweep after a failed attempt leaves the keys of later ones alone (see KeyAttempt). random keeps
+// a second upload of the same file from meeting the first.
+func (j Job) FileKey(file string, attempt int, random string) string {
+	return j.Prefix() + file + "-a" + strconv.Itoa(attempt) + "-" + random + ".zip"
+}
+
+var fileKeyPattern = regexp.MustCompile(`-a([0-9]{1,9})-[^-/]+\.zip$`)
+
+// KeyAttempt is the attempt in a key made by FileKey; 0 for any other key.
+func KeyAttempt(key string) int {
+	m := fileKeyPattern.FindStringSubmatch(key)
+	if m == nil {
+		return 0
+	}
+	n, _ := strconv.Atoi(m[1]) // nine digits always fit
+	return n
+}

@@ -198,7 +198,7 @@ func (j Job) Cancel(now time.Time, p Policy) (Job, error) {
 
 // BeginCleanup claims the sweep of a failed job, so that no retry starts beside it.
 func (j Job) BeginCleanup(now time.Time) (Job, error) {
-	if j.Status != Failed || j.Cleanup != CleanupLater {
+	if j.Status != Failed || (j.Cleanup != CleanupLater && j.Cleanup != CleanupAgain) {
 		return j, ErrAlready
 	}
 	j.Cleanup, j.DueAt, j.UpdatedAt = CleanupNow, now, now
@@ -207,7 +207,7 @@ func (j Job) BeginCleanup(now time.Time) (Job, error) {
 
 // Swept records a sweep of a failed job that began at the given time and left nothing behind.
 func (j Job) Swept(began, now time.Time, p Policy) (Job, error) {
-	if j.Status != Failed || j.Cleanup == CleanupNone || j.Cleanup == CleanupLater {
+	if j.Status != Failed || j.Cleanup != CleanupNow {
 		return j, ErrAlready
 	}
 	lastWorker := j.FencedAt.Add(p.WorkerLife)
@@ -265,8 +265,13 @@ func (j Job) Removed(began, now time.Time, p Policy) (Job, error) {
 		j.DueAt = lastWorker
 		return j, nil
 	}
-	j.Status, j.PurgeAt = Deleted, now.Add(DeletedRowRetention)
-	j.DueAt = j.PurgeAt
+	j.Status, j.PurgeAt, j.DueAt = Deleted, now.Add(DeletedRowRetention), time.Time{}
+	return j, nil
+}
+
+// Postpone lets the sweeper look at other jobs first when tending this one failed.
+func (j Job) Postpone(until time.Time) (Job, error) {
+	j.DueAt = until
 	return j, nil
 }
 

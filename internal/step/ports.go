@@ -151,11 +151,11 @@ type Objects interface {
 	PresignGet(ctx context.Context, key, fileName string, ttl time.Duration) (url string, err error)
 }
 
-// Sweeping removes whatever lives under a prefix. Both calls go on until a fresh listing shows nothing more to remove,
-// and return how many they removed.
+// Sweeping removes whatever lives under a prefix but the keys that keep (nil: none) holds on to. Both calls go on until
+// a fresh listing shows nothing more to remove, and return how many they removed.
 type Sweeping interface {
-	AbortUploads(ctx context.Context, prefix string) (int, error)
-	// DeleteObjects removes every version and delete marker of every key that keep (nil: none) does not hold on to.
+	AbortUploads(ctx context.Context, prefix string, keep func(key string) bool) (int, error)
+	// DeleteObjects removes every version and delete marker.
 	DeleteObjects(ctx context.Context, prefix string, keep func(key string) bool) (int, error)
 }
 

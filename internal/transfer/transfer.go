@@ -57,9 +57,12 @@ func Run(ctx context.Context, ranges []Range, store Store) error {
 	return nil
 }
 
-// storeOne never returns while a reader of body is active: an HTTP transport may go on reading a request body for a
-// moment after it has given up on the request.
+// storeOne asks for storage only once the range's first bytes are here. It never returns while a reader of body is
+// active: an HTTP transport may go on reading a request body for a moment after it has given up on the request.
 func storeOne(ctx context.Context, cancel func(), number int, body *Body, store Store) error {
+	if err := body.wait(); err != nil {
+		return err
+	}
 	err := store(ctx, number, body)
 	if err == nil && !body.ended() {
 		err = errors.New("the range was not read to its end")
@@ -160,6 +163,17 @@ func (b *Body) Read(p []byte) (int, error) {
 		}
 	}
 	return 0, b.err
+}
+
+// wait returns once the first chunk is here, or with the error that came instead of any byte.
+func (b *Body) wait() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.next()
+	if b.chunk != nil && b.chunk.n == 0 && b.chunk.err != nil {
+		b.release()
+	}
+	return b.err
 }
 
 func (b *Body) next() {
