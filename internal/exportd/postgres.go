@@ -1,0 +1,38 @@
+package exportd
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+)
+
+// Postgres is the source of one PostgreSQL database as "<database>.sql", read by pg_dump in one transaction. rawURL is a libpq
+// URI, postgres://user:password@host:port/database?sslmode=...; its password goes to pg_dump by PGPASSWORD, without one
+// libpq's own password file applies. The format is plain SQL: it shows by its end mark that it is complete, psql of any
+// later version restores it, and the archive compresses it.
+func Postgres(rawURL string) (Source, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, errDatabaseURL()
+	}
+	database := strings.TrimPrefix(u.Path, "/")
+	if err := checkDatabaseName(database); err != nil {
+		return nil, fmt.Errorf("postgres: %w", err)
+	}
+	for name := range u.Query() {
+		if strings.Contains(strings.ToLower(name), "password") {
+			return nil, errors.New("postgres: give the password before the host, user:password@host, not as a parameter")
+		}
+	}
+	password, _ := u.User.Password()
+	if u.User != nil {
+		u.User = url.User(u.User.Username())
+	}
+	return &dump{
+		tools:    []string{"pg_dump"},
+		args:     []string{"--format=plain", "--no-password", "--lock-wait-timeout=60s", "--dbname=" + u.String()},
+		password: password, variable: "PGPASSWORD",
+		entry: database + ".sql", endMark: "-- PostgreSQL database dump complete",
+	}, nil
+}
