@@ -33,10 +33,10 @@ var inherited = []string{
 type dump struct {
 	tools    []string // names or paths, the first one found is run
 	args     []string
-	password string   // reaches the tool by passwordVar only, never by argv, and is struck from what it says
-	variable string   // the environment variable that the tool reads the password from
-	entry    string   // the archive's one entry
-	endMark  string   // what the tool writes last; a dump without it was cut short
+	password string // reaches the tool by variable only, never by argv, and is struck from what it says
+	variable string // the environment variable that the tool reads the password from
+	entry    string // the archive's one entry
+	endMark  string // what the tool writes last; a dump without it was cut short
 }
 
 var _ Source = (*dump)(nil)
@@ -141,7 +141,7 @@ func checkDatabaseName(name string) error {
 	case name == "":
 		return errors.New("the database's name is missing")
 	case strings.HasPrefix(name, "-"), strings.ContainsAny(name, "/\\\x00\n\r"):
-		return fmt.Errorf("database name %q: want one without slashes and line ends that does not begin with a hyphen", name)
+		return errors.New("the database's name must be one word without slashes and line ends that does not begin with a hyphen")
 	}
 	return nil
 }

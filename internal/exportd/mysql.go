@@ -60,9 +60,9 @@ func mysqlArgs(c MySQLConfig) []string {
 		"--routines", "--triggers", "--events",
 		"--hex-blob", "--default-character-set=utf8mb4",
 		"--max-allowed-packet=1G",
-		"--no-tablespaces", // would need the PROCESS privilege
-		"--comments",       // an option file could turn off the end mark
-		"--skip-dump-date", // equal content gives equal bytes, so an interrupted job can go on
+		"--no-tablespaces",                                           // would need the PROCESS privilege
+		"--comments",                                                 // an option file could turn off the end mark
+		"--skip-dump-date",                                           // equal content gives equal bytes, so an interrupted job can go on
 		"--loose-set-gtid-purged=OFF", "--loose-column-statistics=0", // MySQL's tool only; MariaDB's ignores "loose" ones
 		"--", c.Database)
 }

@@ -16,13 +16,7 @@ import (
 //
 // Special characters of user, password and database are percent-encoded. No error shows the password.
 func ParseDatabase(s string) (Source, error) {
-	scheme, _, found := strings.Cut(s, "://")
-	if !found {
-		if s == "" {
-			return nil, errors.New("the database is empty")
-		}
-		return SQLite(s)
-	}
+	scheme, _, _ := strings.Cut(s, ":")
 	switch scheme {
 	case "mysql", "mariadb":
 		return parseMySQL(s)
@@ -30,13 +24,29 @@ func ParseDatabase(s string) (Source, error) {
 		return Postgres(s)
 	case "sqlite":
 		return parseSQLite(s)
+	case "":
+		return nil, errors.New("the database is empty")
 	}
-	return nil, errors.New("the database has an unknown scheme: want mysql, postgres or sqlite, or the path of an SQLite file")
+	if strings.Contains(s, "://") {
+		return nil, errors.New("the database has an unknown scheme: want mysql, postgres or sqlite, or the path of an SQLite file")
+	}
+	return SQLite(s)
+}
+
+// databaseIn is the one path element of a database URL. An at sign in it is the end of a password that was not
+// percent-encoded and broke the URL at a slash.
+func databaseIn(u *url.URL) (string, error) {
+	name, ok := strings.CutPrefix(u.Path, "/")
+	if !ok || strings.Contains(name, "@") || u.Opaque != "" || u.Fragment != "" {
+		return "", errDatabaseURL()
+	}
+	return name, checkDatabaseName(name)
 }
 
 // errDatabaseURL leaves out what url.Parse says, because that quotes the URL with its password.
 func errDatabaseURL() error {
-	return errors.New("the database URL does not parse: percent-encode special characters of user, password and database")
+	return errors.New("the database URL does not parse: want scheme://user:password@host:port/database, " +
+		"with special characters of user, password and database percent-encoded")
 }
 
 func parseMySQL(s string) (Source, error) {
@@ -44,10 +54,14 @@ func parseMySQL(s string) (Source, error) {
 	if err != nil {
 		return nil, errDatabaseURL()
 	}
+	database, err := databaseIn(u)
+	if err != nil {
+		return nil, fmt.Errorf("mysql: %w", err)
+	}
 	query := u.Query()
 	for name := range query {
 		if name != "socket" {
-			return nil, fmt.Errorf("mysql: parameter %q is unknown; put TLS and other settings in an option file", name)
+			return nil, errors.New("mysql: the only parameter is socket; TLS and other settings belong in an option file")
 		}
 	}
 	port := 0
@@ -59,7 +73,7 @@ func parseMySQL(s string) (Source, error) {
 	password, _ := u.User.Password()
 	return MySQL(MySQLConfig{
 		Host: u.Hostname(), Port: port, Socket: query.Get("socket"),
-		User: u.User.Username(), Password: password, Database: strings.TrimPrefix(u.Path, "/"),
+		User: u.User.Username(), Password: password, Database: database,
 	})
 }
 

@@ -13,11 +13,11 @@ import (
 // later version restores it, and the archive compresses it.
 func Postgres(rawURL string) (Source, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil {
+	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
 		return nil, errDatabaseURL()
 	}
-	database := strings.TrimPrefix(u.Path, "/")
-	if err := checkDatabaseName(database); err != nil {
+	database, err := databaseIn(u)
+	if err != nil {
 		return nil, fmt.Errorf("postgres: %w", err)
 	}
 	for name := range u.Query() {
