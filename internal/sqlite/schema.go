@@ -1,0 +1,142 @@
+package sqlite
+
+import (
+	"database/sql"
+	"fmt"
+)
+
+// migrations bring a database from version i (kept in user_version) to i+1. What has been released is never edited.
+var migrations = []string{`
+CREATE TABLE sites (
+	user_id    TEXT NOT NULL,
+	site_id    TEXT NOT NULL,
+	providers  TEXT NOT NULL,
+	schedule   TEXT NOT NULL,
+	keep_days  INTEGER NOT NULL,
+	limits     TEXT NOT NULL,
+	created_at INTEGER,
+	updated_at INTEGER,
+	rev        INTEGER NOT NULL,
+	PRIMARY KEY (user_id, site_id)
+) STRICT;
+
+CREATE TABLE jobs (
+	job_id             TEXT NOT NULL PRIMARY KEY,
+	user_id            TEXT NOT NULL,
+	site_id            TEXT NOT NULL,
+	status             TEXT NOT NULL,
+	triggered_by       TEXT NOT NULL,
+	attempt            INTEGER NOT NULL,
+	providers          TEXT NOT NULL,
+	limits             TEXT NOT NULL,
+	failure            TEXT,
+	created_at         INTEGER,
+	updated_at         INTEGER,
+	started_at         INTEGER,
+	deadline_at        INTEGER,
+	finished_at        INTEGER,
+	keep_until         INTEGER,
+	delete_at          INTEGER,
+	fenced_at          INTEGER,
+	purge_at           INTEGER,
+	due_at             INTEGER,
+	cleanup            TEXT NOT NULL,
+	cleanup_everything INTEGER NOT NULL,
+	rev                INTEGER NOT NULL
+) STRICT;
+CREATE UNIQUE INDEX active_job_of_site ON jobs (user_id, site_id) WHERE status IN ('pending', 'running');
+CREATE INDEX jobs_of_user ON jobs (user_id, job_id);
+CREATE INDEX jobs_of_site ON jobs (user_id, site_id, job_id);
+CREATE INDEX jobs_due ON jobs (due_at, job_id) WHERE due_at IS NOT NULL;
+CREATE INDEX jobs_to_purge ON jobs (purge_at) WHERE purge_at IS NOT NULL;
+
+CREATE TABLE idempotency_keys (
+	user_id    TEXT NOT NULL,
+	key        TEXT NOT NULL,
+	body_hash  TEXT NOT NULL,
+	job_id     TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
+	expires_at INTEGER NOT NULL,
+	PRIMARY KEY (user_id, key)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX keys_of_job ON idempotency_keys (job_id);
+CREATE INDEX keys_to_purge ON idempotency_keys (expires_at);
+
+CREATE TABLE files (
+	job_id             TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
+	name               TEXT NOT NULL,
+	status             TEXT NOT NULL,
+	attempt            INTEGER NOT NULL,
+	upload_id          TEXT NOT NULL,
+	object_key         TEXT NOT NULL,
+	token              TEXT NOT NULL,
+	etag               TEXT NOT NULL,
+	size_bytes         INTEGER NOT NULL,
+	part_size_bytes    INTEGER NOT NULL,
+	crc64nvme          INTEGER NOT NULL,
+	entries            INTEGER NOT NULL,
+	uncompressed_bytes INTEGER NOT NULL,
+	failure            TEXT,
+	restarts           INTEGER NOT NULL,
+	created_at         INTEGER,
+	updated_at         INTEGER,
+	finished_at        INTEGER,
+	recorded_parts     INTEGER NOT NULL,
+	recorded_bytes     INTEGER NOT NULL,
+	changes            INTEGER NOT NULL,
+	rev                INTEGER NOT NULL,
+	PRIMARY KEY (job_id, name)
+) STRICT;
+
+CREATE TABLE parts (
+	job_id      TEXT NOT NULL,
+	file        TEXT NOT NULL,
+	upload_id   TEXT NOT NULL,
+	number      INTEGER NOT NULL,
+	etag        TEXT NOT NULL,
+	size_bytes  INTEGER NOT NULL,
+	crc64nvme   INTEGER NOT NULL,
+	recorded_at INTEGER,
+	PRIMARY KEY (job_id, file, upload_id, number),
+	FOREIGN KEY (job_id, file) REFERENCES files ON DELETE CASCADE
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE tickets (
+	digest     TEXT NOT NULL PRIMARY KEY,
+	user_id    TEXT NOT NULL,
+	expires_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE INDEX tickets_to_purge ON tickets (expires_at);
+`}
+
+// migrate brings the database up to this program's version, one transaction a step.
+func migrate(db *sql.DB) error {
+	var version int
+	if err := db.QueryRow("PRAGMA user_version").Scan(&version); err != nil {
+		return fmt.Errorf("read schema version: %w", err)
+	}
+	if version > len(migrations) {
+		return fmt.Errorf("the database has schema version %d, this program knows up to %d: use the newer program that wrote it",
+			version, len(migrations))
+	}
+	for ; version < len(migrations); version++ {
+		if err := migrateStep(db, version); err != nil {
+			return fmt.Errorf("migrate schema to version %d: %w", version+1, err)
+		}
+	}
+	return nil
+}
+
+func migrateStep(db *sql.DB, from int) error {
+	t, err := db.Begin()
+	if err != nil {
+		return err
+	}
+	defer t.Rollback()
+	if _, err := t.Exec(migrations[from]); err != nil {
+		return err
+	}
+	if _, err := t.Exec(fmt.Sprintf("PRAGMA user_version = %d", from+1)); err != nil {
+		return err
+	}
+	return t.Commit()
+}
