@@ -46,6 +46,7 @@ type Job struct {
 	Providers []Provider
 	Limits    Limits
 	Failure   *Failure // set while failed, kept while deleting
+	SizeBytes int64    // of all files together, once done
 
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
@@ -140,7 +141,7 @@ func (j Job) Restarted(now time.Time) (Job, error) {
 }
 
 // Finish is J3: running to done, when every file is done and the manifest is written.
-func (j Job) Finish(attempt int, now time.Time) (Job, error) {
+func (j Job) Finish(attempt int, sizeBytes int64, now time.Time) (Job, error) {
 	if j.Status == Done && j.Attempt == attempt {
 		return j, ErrAlready
 	}
@@ -150,7 +151,7 @@ func (j Job) Finish(attempt int, now time.Time) (Job, error) {
 	if !now.Before(j.DeadlineAt) {
 		return j, E(TimedOut, "job %s: deadline %s has passed", j.JobID, j.DeadlineAt.Format(time.RFC3339))
 	}
-	j.Status, j.FinishedAt, j.UpdatedAt, j.DueAt = Done, now, now, j.DeleteAt
+	j.Status, j.SizeBytes, j.FinishedAt, j.UpdatedAt, j.DueAt = Done, sizeBytes, now, now, j.DeleteAt
 	return j, nil
 }
 

@@ -1,0 +1,119 @@
+package api
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/step"
+)
+
+// Prefix stands before every route.
+const Prefix = "/v1"
+
+// Identify tells who sends a request. Its error is a *backup.Error; Unauthenticated asks the client to sign in.
+type Identify func(r *http.Request) (userID string, err error)
+
+// Config is what the API needs.
+type Config struct {
+	Backups  step.Backups
+	Sites    step.Sites
+	Status   step.Status
+	Objects  step.Objects
+	Tickets  step.TicketStore
+	Identify Identify
+	Secret   func() string // an unguessable string for tickets
+	Now      func() time.Time
+	Version  string
+	Log      *slog.Logger
+}
+
+// server carries the handlers of the routes.
+type server struct{ Config }
+
+// New builds the handler for Prefix and everything below it.
+func New(c Config) http.Handler {
+	mux := http.NewServeMux()
+	register(mux, server{c})
+	mux.Handle("/", notFound(mux))
+	return limitBody(conditional(mux))
+}
+
+// OpenAPI is the OpenAPI 3.1 document of the API as JSON.
+func OpenAPI(version string) ([]byte, error) {
+	return register(http.NewServeMux(), server{Config{Version: version}}).OpenAPI().MarshalJSON()
+}
+
+func register(mux *http.ServeMux, s server) huma.API {
+	config := huma.DefaultConfig("Sitevault", s.Version)
+	config.Info.Description = "Backups of websites: sites are registered, backups are created, watched, downloaded and deleted."
+	config.OpenAPIPath = Prefix + "/openapi"
+	config.DocsPath = ""
+	config.SchemasPath = ""
+	config.CreateHooks = nil // no $schema member in answers
+	huma.NewError = newProblem
+	api := humago.New(mux, config)
+	s.registerSites(api)
+	s.registerBackups(api)
+	s.registerTickets(api)
+	return api
+}
+
+type userKey struct{}
+
+// identified lets a request through with the user's id in its context.
+func (s server) identified(api huma.API) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		r, _ := humago.Unwrap(ctx)
+		userID, err := s.Identify(r)
+		if err != nil {
+			p := problemOf(ctx.Context(), s.Log, err)
+			ctx.SetHeader("WWW-Authenticate", `Bearer realm="sitevault"`)
+			huma.WriteErr(api, ctx, p.Status, p.Detail, err)
+			return
+		}
+		next(huma.WithValue(ctx, userKey{}, userID))
+	}
+}
+
+func userOf(ctx context.Context) string {
+	userID, _ := ctx.Value(userKey{}).(string)
+	return userID
+}
+
+// route registers one operation: who may call it, which problems it can answer with, and its handler.
+func route[In, Out any](s server, api huma.API, op huma.Operation, handle func(context.Context, *In) (*Out, error)) {
+	op.Path = Prefix + op.Path
+	op.Middlewares = huma.Middlewares{s.identified(api)}
+	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable)
+	huma.Register(api, op, func(ctx context.Context, in *In) (*Out, error) {
+		out, err := handle(ctx, in)
+		if err != nil {
+			return nil, problemOf(ctx, s.Log, err)
+		}
+		return out, nil
+	})
+}
+
+// maxBodyBytes is far above any request of the API.
+const maxBodyBytes = 256 << 10
+
+func limitBody(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// retryAfterSeconds is what a client is told to wait before it looks at a backup again.
+func retryAfterSeconds(status backup.Status) int {
+	if status == backup.Pending {
+		return 1
+	}
+	return 2
+}

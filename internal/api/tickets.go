@@ -1,0 +1,44 @@
+package api
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+func (s server) registerTickets(api huma.API) {
+	route(s, api, huma.Operation{
+		OperationID: "create-ticket", Method: http.MethodPost, Path: "/ticket", Tags: []string{"Live progress"}, DefaultStatus: http.StatusCreated,
+		Summary: "Get a one-use ticket for the live socket, since a browser cannot send credentials with a socket",
+	}, s.createTicket)
+}
+
+// Ticket opens one socket.
+type Ticket struct {
+	Ticket    string    `json:"ticket" doc:"Goes into the query of the socket's URL"`
+	ExpiresAt time.Time `json:"expiresAt"`
+}
+
+type ticketOut struct{ Body Ticket }
+
+const ticketLife = 30 * time.Second
+
+func (s server) createTicket(ctx context.Context, _ *struct{}) (*ticketOut, error) {
+	secret, expires := s.Secret(), s.Now().Add(ticketLife)
+	if err := s.Tickets.PutTicket(ctx, TicketDigest(secret), backup.Ticket{UserID: userOf(ctx), ExpiresAt: expires}); err != nil {
+		return nil, err
+	}
+	return &ticketOut{Ticket{Ticket: secret, ExpiresAt: expires.UTC()}}, nil
+}
+
+// TicketDigest is what a ticket is stored under: the store never holds what opens a socket.
+func TicketDigest(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,165 @@
+package step
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/transfer"
+)
+
+// ExportRangeUpload moves one batch: it pulls each part's range from the provider, streams it into the upload and
+// records it. Parts recorded before are left out. Near its own deadline it ends with BatchUnfinished and is called
+// again for the rest.
+type ExportRangeUpload struct {
+	Jobs    JobStore
+	Files   FileStore
+	Exports Exporter
+	Uploads Uploader
+	Now     func() time.Time
+}
+
+// ExportRangeUploadIn is one batch; both ends are inclusive.
+type ExportRangeUploadIn struct {
+	JobID    string `json:"jobId"`
+	Attempt  int    `json:"attempt"`
+	File     string `json:"file"`
+	UploadID string `json:"uploadId"`
+	First    int    `json:"first"`
+	Last     int    `json:"last"`
+}
+
+// ExportRangeUploadOut is kept small: a Map returns one for every batch.
+type ExportRangeUploadOut struct {
+	Parts int `json:"parts"` // moved by this call
+}
+
+const (
+	// lastStart is the time before the worker's deadline after which it begins no further part, unless parts have
+	// proved to take longer.
+	lastStart = 2 * time.Minute
+	// maxHonoured bounds how long a worker sleeps on a provider's Retry-After before it hands the error on.
+	maxHonoured = 30 * time.Second
+)
+
+// Handle runs the step.
+func (s ExportRangeUpload) Handle(ctx context.Context, in ExportRangeUploadIn) (ExportRangeUploadOut, error) {
+	b, err := s.batch(ctx, in)
+	if err != nil {
+		return ExportRangeUploadOut{}, err
+	}
+	err = transfer.Run(ctx, b.ranges(), b.store)
+	if err != nil {
+		honourRetryAfter(ctx, err)
+		return ExportRangeUploadOut{}, err
+	}
+	return ExportRangeUploadOut{Parts: len(b.missing)}, nil
+}
+
+// batch is one call's work.
+type batch struct {
+	ExportRangeUpload
+	in      ExportRangeUploadIn
+	file    backup.File
+	export  Export
+	missing []int
+	started time.Time // of the part that is on its way
+	slowest time.Duration
+}
+
+func (s ExportRangeUpload) batch(ctx context.Context, in ExportRangeUploadIn) (*batch, error) {
+	job, err := runningJob(ctx, s.Jobs, in.JobID, in.Attempt)
+	if err != nil {
+		return nil, err
+	}
+	export, err := exportOf(job, in.File)
+	if err != nil {
+		return nil, err
+	}
+	file, err := s.Files.GetFile(ctx, in.JobID, in.File)
+	if err != nil {
+		return nil, err
+	}
+	if file.UploadID != in.UploadID {
+		return nil, backup.E(backup.StaleAttempt, "file %s: batch %d-%d belongs to another upload", in.File, in.First, in.Last)
+	}
+	recorded, err := s.Files.Parts(ctx, file, in.First, in.Last)
+	if err != nil {
+		return nil, err
+	}
+	return &batch{ExportRangeUpload: s, in: in, file: file, export: export, missing: missingParts(in.First, in.Last, recorded)}, nil
+}
+
+// missingParts are the numbers first..last without those of recorded, which is in order.
+func missingParts(first, last int, recorded []backup.Part) []int {
+	var missing []int
+	for n := first; n <= last; n++ {
+		if len(recorded) > 0 && recorded[0].Number == n {
+			recorded = recorded[1:]
+			continue
+		}
+		missing = append(missing, n)
+	}
+	return missing
+}
+
+func (b *batch) ranges() []transfer.Range {
+	deadline := &partClock{now: b.Now}
+	ranges := make([]transfer.Range, len(b.missing))
+	for i, n := range b.missing {
+		offset, length := b.file.PartRange(n)
+		ranges[i] = transfer.Range{Number: n, Open: func(ctx context.Context) (io.ReadCloser, error) {
+			if !deadline.allows(ctx) {
+				return nil, backup.E(backup.BatchUnfinished, "file %s: time is up before part %d", b.in.File, n)
+			}
+			return b.Exports.Range(ctx, b.export, b.file.Pin, offset, length)
+		}}
+	}
+	return ranges
+}
+
+// partClock decides whether the time left suffices for one more part. Only the goroutine that reads ahead uses it.
+type partClock struct {
+	now     func() time.Time
+	started time.Time
+	slowest time.Duration
+}
+
+func (c *partClock) allows(ctx context.Context) bool {
+	now := c.now()
+	if !c.started.IsZero() {
+		c.slowest = max(c.slowest, now.Sub(c.started))
+	}
+	c.started = now
+	deadline, ok := ctx.Deadline()
+	return !ok || deadline.Sub(now) > max(lastStart, 2*c.slowest)
+}
+
+// store uploads one part and records it. A part whose record got lost is moved again; the storage keeps the newer one
+// and CompleteMultipart settles which.
+func (b *batch) store(ctx context.Context, number int, body *transfer.Body) error {
+	_, size := b.file.PartRange(number)
+	etag, err := b.Uploads.UploadPart(ctx, PartUpload{Key: b.file.Key, UploadID: b.in.UploadID, Number: number, SizeBytes: size, Body: body})
+	if err != nil {
+		return err
+	}
+	return b.Files.RecordPart(ctx, backup.PartWrite{
+		JobID: b.in.JobID, Attempt: b.in.Attempt, File: b.in.File, UploadID: b.in.UploadID,
+		Part: backup.Part{Number: number, ETag: etag, SizeBytes: size, CRC64NVME: body.CRC64NVME()},
+		At:   b.Now(),
+	})
+}
+
+// honourRetryAfter waits as the provider asked before the state machine, which cannot know, tries again.
+func honourRetryAfter(ctx context.Context, err error) {
+	var e *backup.Error
+	if !errors.As(err, &e) || e.RetryAfter <= 0 {
+		return
+	}
+	select {
+	case <-time.After(min(e.RetryAfter, maxHonoured)):
+	case <-ctx.Done():
+	}
+}

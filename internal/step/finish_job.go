@@ -1,0 +1,141 @@
+package step
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+// FinishJob ends an attempt: done when every file is, with the manifest written last; else failed, and what the
+// attempt left in the storage is removed.
+type FinishJob struct {
+	Jobs    JobStore
+	Files   FileStore
+	Objects Objects
+	Cleaner Cleaner
+	Policy  backup.Policy
+	Now     func() time.Time
+	Log     *slog.Logger
+}
+
+// FinishJobIn carries the error that ended the flow early, if any.
+type FinishJobIn struct {
+	JobID   string  `json:"jobId"`
+	Attempt int     `json:"attempt"`
+	Caught  *Caught `json:"caught,omitempty"`
+}
+
+// FinishJobOut decides how the execution ends. Error and Cause are set with failed.
+type FinishJobOut struct {
+	Status backup.Status `json:"status"`
+	Error  backup.Kind   `json:"error,omitempty"`
+	Cause  string        `json:"cause,omitempty"`
+}
+
+// Handle runs the step.
+func (s FinishJob) Handle(ctx context.Context, in FinishJobIn) (FinishJobOut, error) {
+	job, err := s.Jobs.GetJob(ctx, in.JobID)
+	if err != nil {
+		return FinishJobOut{}, err
+	}
+	if job.Active() && job.Attempt == in.Attempt {
+		if job, err = s.end(ctx, job, in); err != nil {
+			return FinishJobOut{}, err
+		}
+	}
+	return outcome(job, in.Attempt)
+}
+
+func outcome(job backup.Job, attempt int) (FinishJobOut, error) {
+	switch {
+	case job.Attempt != attempt || (job.Status != backup.Done && job.Status != backup.Failed):
+		return FinishJobOut{}, backup.E(backup.StaleAttempt, "job %s is %s in attempt %d", job.JobID, job.Status, job.Attempt)
+	case job.Status == backup.Done:
+		return FinishJobOut{Status: backup.Done}, nil
+	}
+	return FinishJobOut{Status: backup.Failed, Error: job.Failure.Kind, Cause: job.Failure.Detail}, nil
+}
+
+func (s FinishJob) end(ctx context.Context, job backup.Job, in FinishJobIn) (backup.Job, error) {
+	files, err := s.Files.Files(ctx, in.JobID)
+	if err != nil {
+		return job, err
+	}
+	failure := judge(job, files, in.Caught, s.Now())
+	if failure == nil {
+		return s.done(ctx, job, files)
+	}
+	job, err = advanceJob(ctx, s.Jobs, in.JobID, func(j backup.Job) (backup.Job, error) {
+		return j.Fail(in.Attempt, failure, s.Now(), s.Policy)
+	})
+	if err != nil {
+		return job, err
+	}
+	// The sweeper repeats what fails here.
+	if err := s.Cleaner.CleanFailed(ctx, job); err != nil {
+		s.Log.WarnContext(ctx, "clean up failed job", "jobId", job.JobID, "attempt", job.Attempt, "error", err)
+	}
+	return job, nil
+}
+
+func (s FinishJob) done(ctx context.Context, job backup.Job, files []backup.File) (backup.Job, error) {
+	if err := s.Cleaner.AbortStrays(ctx, job); err != nil {
+		return job, err
+	}
+	now := s.Now()
+	body, err := json.MarshalIndent(manifestOf(job, files, now), "", "  ")
+	if err != nil {
+		return job, fmt.Errorf("manifest of job %s: %w", job.JobID, err)
+	}
+	if err := s.Objects.Put(ctx, job.ManifestKey(), "application/json", body); err != nil {
+		return job, err
+	}
+	return advanceJob(ctx, s.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) {
+		next, err := j.Finish(job.Attempt, sizeOf(files), now)
+		if backup.Is(err, backup.TimedOut) {
+			return j.Expire(now, s.Policy)
+		}
+		return next, err
+	})
+}
+
+func sizeOf(files []backup.File) (sizeBytes int64) {
+	for _, f := range files {
+		sizeBytes += f.Pin.SizeBytes
+	}
+	return sizeBytes
+}
+
+// judge says why the job failed, nil if it did not. A failure that nothing but a change outside can mend goes before
+// one that a retry can.
+func judge(job backup.Job, files []backup.File, caught *Caught, now time.Time) *backup.Failure {
+	if caught != nil {
+		return backup.NewFailure(caught.Kind(), "", caught.Detail(), now)
+	}
+	byName := make(map[string]backup.File, len(files))
+	for _, f := range files {
+		byName[f.Name] = f
+	}
+	var first *backup.Failure
+	for _, p := range job.Providers {
+		f := failureOf(byName[p.Name], p.Name, now)
+		if f != nil && (first == nil || (first.Kind.Retryable() && !f.Kind.Retryable())) {
+			first = f
+		}
+	}
+	return first
+}
+
+func failureOf(f backup.File, name string, now time.Time) *backup.Failure {
+	switch {
+	case f.Status == backup.FileDone:
+		return nil
+	case f.Failure != nil:
+		return f.Failure
+	}
+	return backup.NewFailure(backup.Internal, name, fmt.Sprintf("file %s ended as %q", name, f.Status), now)
+}

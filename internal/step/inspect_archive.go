@@ -1,0 +1,36 @@
+package step
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/sitevault/sitevault/internal/archive"
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+// InspectArchive reads the directory of the stored zip, so that an error page or an archive that the provider cut short
+// never counts as a backup.
+type InspectArchive struct {
+	Files   FileStore
+	Objects Objects
+	Now     func() time.Time
+}
+
+// Handle runs the step.
+func (s InspectArchive) Handle(ctx context.Context, in FileIn) (FileOut, error) {
+	file, err := s.Files.GetFile(ctx, in.JobID, in.File)
+	if err != nil || file.Status == backup.FileDone {
+		return FileOut{}, err
+	}
+	found, err := archive.Inspect(ctx, file.Pin.SizeBytes, func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
+		return s.Objects.ReadRange(ctx, file.Key, offset, length)
+	})
+	if err != nil {
+		return FileOut{}, err
+	}
+	_, err = advanceFile(ctx, s.Files, backup.Guard(in.JobID, in.Attempt), in.File, func(f backup.File) (backup.File, error) {
+		return f.Inspected(found, s.Now())
+	})
+	return FileOut{}, err
+}

@@ -1,0 +1,207 @@
+package step
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+// OpenUpload pins one version of a provider's export, opens the multipart upload for it, and plans the batches that
+// are still to move. On a later attempt with an unchanged pin it keeps the upload and plans what is missing.
+type OpenUpload struct {
+	Jobs      JobStore
+	Files     FileStore
+	Exports   Exporter
+	Uploads   Uploader
+	Now       func() time.Time
+	NewRandom func() string // unguessable, of characters fit for a key
+}
+
+// OpenUploadIn names the file. Caught is set when the flow comes back because the upload cannot go on as it is; Polls
+// counts the times that the provider was still preparing.
+type OpenUploadIn struct {
+	JobID       string  `json:"jobId"`
+	Attempt     int     `json:"attempt"`
+	File        string  `json:"file"`
+	Parallelism int     `json:"parallelism"`
+	MaxBatches  int     `json:"maxBatches"`
+	Polls       int     `json:"polls,omitempty"`
+	Caught      *Caught `json:"caught,omitempty"`
+}
+
+// FileNext is where the flow of a file goes on.
+type FileNext string
+
+const (
+	NextWait     FileNext = "wait"
+	NextUpload   FileNext = "upload"
+	NextComplete FileNext = "complete"
+	NextInspect  FileNext = "inspect"
+	NextDone     FileNext = "done"
+)
+
+// OpenUploadOut carries the file on. Batches is set with NextUpload, WaitSeconds with NextWait.
+type OpenUploadOut struct {
+	JobID       string         `json:"jobId"`
+	Attempt     int            `json:"attempt"`
+	File        string         `json:"file"`
+	Parallelism int            `json:"parallelism"`
+	MaxBatches  int            `json:"maxBatches"`
+	Polls       int            `json:"polls,omitempty"`
+	Next        FileNext       `json:"next"`
+	WaitSeconds int            `json:"waitSeconds,omitempty"`
+	UploadID    string         `json:"uploadId,omitempty"`
+	Batches     []backup.Batch `json:"batches,omitempty"`
+}
+
+// maxWaitSeconds bounds one wait for a provider that prepares its export, whatever it asks for.
+const maxWaitSeconds = 60
+
+// Handle runs the step.
+func (s OpenUpload) Handle(ctx context.Context, in OpenUploadIn) (OpenUploadOut, error) {
+	out := OpenUploadOut{JobID: in.JobID, Attempt: in.Attempt, File: in.File, Parallelism: in.Parallelism, MaxBatches: in.MaxBatches}
+	job, err := runningJob(ctx, s.Jobs, in.JobID, in.Attempt)
+	if err != nil {
+		return out, err
+	}
+	file, err := getFile(ctx, s.Files, in.JobID, in.File)
+	if err != nil {
+		return out, err
+	}
+	if out.Next = nextAfterUpload(file, in.Caught); out.Next != "" {
+		return out, nil
+	}
+	if in.Caught != nil && file.Restarts >= backup.MaxRestarts {
+		return out, backup.E(in.Caught.Kind(), "begun anew %d times, the last time because: %s", file.Restarts, in.Caught.Detail())
+	}
+	pin, err := s.pin(ctx, job, in.File)
+	if wait, ok := preparing(err, in.Polls); ok {
+		out.Next, out.WaitSeconds, out.Polls = NextWait, wait, in.Polls+1
+		return out, nil
+	}
+	if err != nil {
+		return out, err
+	}
+	return s.plan(ctx, job, file, pin, in, out)
+}
+
+// nextAfterUpload is where a file goes whose parts are all in the storage; "" for any other file.
+func nextAfterUpload(f backup.File, caught *Caught) FileNext {
+	switch {
+	case f.Status == backup.FileDone:
+		return NextDone
+	case f.Status == backup.FileStored:
+		return NextInspect
+	case f.Status == backup.FileCompleting && caught == nil:
+		return NextComplete
+	}
+	return ""
+}
+
+func (s OpenUpload) pin(ctx context.Context, job backup.Job, name string) (backup.Pin, error) {
+	export, err := exportOf(job, name)
+	if err != nil {
+		return backup.Pin{}, err
+	}
+	pin, err := s.Exports.Pin(ctx, export)
+	if err != nil {
+		return backup.Pin{}, err
+	}
+	if pin.SizeBytes <= 0 {
+		return backup.Pin{}, backup.E(backup.ExportEmpty, "provider %s exports %d bytes", name, pin.SizeBytes)
+	}
+	if pin.SizeBytes > job.Limits.MaxFileBytes {
+		return backup.Pin{}, backup.E(backup.ExportTooLarge, "provider %s exports %d bytes, the site's limit is %d", name, pin.SizeBytes, job.Limits.MaxFileBytes)
+	}
+	return pin, nil
+}
+
+// preparing turns a provider's "not ready yet" into a wait of the state machine, which costs nothing and is not an
+// error: what the provider asked for, but at least a growing and at most a bounded time.
+func preparing(err error, polls int) (waitSeconds int, ok bool) {
+	var e *backup.Error
+	if !errors.As(err, &e) || e.Kind != backup.ProviderPreparing {
+		return 0, false
+	}
+	growing := 1 << min(polls/4, 6)
+	asked := int((e.RetryAfter + time.Second - 1) / time.Second)
+	return min(max(asked, growing), maxWaitSeconds), true
+}
+
+func (s OpenUpload) plan(ctx context.Context, job backup.Job, file backup.File, pin backup.Pin, in OpenUploadIn, out OpenUploadOut) (OpenUploadOut, error) {
+	lost := in.Caught != nil && in.Caught.Kind() != backup.ProviderChanged
+	var err error
+	if !lost && file.Resumable() && file.Pin == pin {
+		file, err = s.resume(ctx, file, in)
+	} else {
+		file, err = s.open(ctx, job, file, pin, lost, in)
+	}
+	if err != nil {
+		return out, err
+	}
+	recorded, err := s.Files.Parts(ctx, file, 1, file.PartCount())
+	if err != nil {
+		return out, err
+	}
+	out.UploadID = file.UploadID
+	out.Batches = backup.Missing(backup.Batches(file.PartCount(), in.Parallelism, in.MaxBatches), recorded)
+	out.Next = NextUpload
+	if len(out.Batches) == 0 {
+		out.Next = NextComplete
+	}
+	return out, nil
+}
+
+// resume keeps the upload. Coming back after ProviderChanged with the same pin counts as a restart too: a provider
+// that refuses its own ETag must not keep the flow going round.
+func (s OpenUpload) resume(ctx context.Context, file backup.File, in OpenUploadIn) (backup.File, error) {
+	return advanceFile(ctx, s.Files, backup.Guard(in.JobID, in.Attempt), in.File, func(f backup.File) (backup.File, error) {
+		if in.Caught != nil && f.Rev == file.Rev {
+			f.Restarts++
+			f.UpdatedAt = s.Now()
+			return f, nil
+		}
+		return f.Resume(in.Attempt, s.Now())
+	})
+}
+
+// open begins a fresh upload. The loser of a race aborts its own upload; the winner aborts the one it replaced.
+func (s OpenUpload) open(ctx context.Context, job backup.Job, file backup.File, pin backup.Pin, lost bool, in OpenUploadIn) (backup.File, error) {
+	u := backup.Upload{Key: job.FileKey(in.File, in.Attempt, s.NewRandom()), Token: s.NewRandom()}
+	var err error
+	if u.UploadID, err = s.Uploads.CreateUpload(ctx, u.Key, u.Token); err != nil {
+		return file, err
+	}
+	next, err := file.Open(in.Attempt, u, pin, lost, s.Now())
+	if err == nil {
+		err = s.Files.SwapFile(ctx, backup.Guard(in.JobID, in.Attempt), next)
+	}
+	if err != nil {
+		return file, errors.Join(err, s.abort(ctx, u.Key, u.UploadID))
+	}
+	next.Rev++
+	if file.UploadID != "" {
+		err = s.abort(ctx, file.Key, file.UploadID)
+	}
+	return next, err
+}
+
+const abortTimeout = 30 * time.Second
+
+// abort works although ctx may be over: what was opened is closed again. The sweep at the end of the job gets what a
+// crash leaves.
+func (s OpenUpload) abort(ctx context.Context, key, uploadID string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abortTimeout)
+	defer cancel()
+	return s.Uploads.AbortUpload(ctx, key, uploadID)
+}
+
+func exportOf(job backup.Job, name string) (Export, error) {
+	p, err := job.Provider(name)
+	if err != nil {
+		return Export{}, err
+	}
+	return Export{UserID: job.UserID, URL: p.URL, SecretRef: p.SecretRef, BackupID: job.JobID}, nil
+}

@@ -1,0 +1,75 @@
+package step
+
+import (
+	"context"
+	"time"
+
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+// Schedules keeps the daily run of each site where runs are triggered from.
+type Schedules interface {
+	// Put creates or replaces the schedule of the site.
+	Put(ctx context.Context, site backup.Site) error
+	// Delete removes it; an unknown one is success.
+	Delete(ctx context.Context, userID, siteID string) error
+}
+
+// Sites are the use cases around sites.
+type Sites struct {
+	Store     SiteStore
+	Schedules Schedules
+	Now       func() time.Time
+}
+
+// Put registers or changes a site. want is the revision that the caller saw (0: any, -1: the site must be new); it
+// returns the stored site and whether it is new.
+func (s Sites) Put(ctx context.Context, site backup.Site, want int64) (stored backup.Site, created bool, err error) {
+	site = site.WithDefaults()
+	if err := site.Validate(); err != nil {
+		return site, false, err
+	}
+	for range maxRaces {
+		site.CreatedAt, site.UpdatedAt, site.Rev = s.Now(), s.Now(), 0
+		old, err := s.Store.GetSite(ctx, site.UserID, site.SiteID)
+		if err != nil && !backup.Is(err, backup.NotFound) {
+			return site, false, err
+		}
+		if err == nil {
+			site.CreatedAt, site.Rev = old.CreatedAt, old.Rev
+		}
+		if (want > 0 && want != site.Rev) || (want < 0 && site.Rev != 0) {
+			return old, false, backup.E(backup.Conflict, "site %s has changed since it was read", site.SiteID)
+		}
+		err = s.Store.PutSite(ctx, site)
+		if err == nil {
+			created, site.Rev = site.Rev == 0, site.Rev+1
+			return site, created, s.Schedules.Put(ctx, site)
+		}
+		if !backup.Is(err, backup.Conflict) {
+			return site, false, err
+		}
+	}
+	return site, false, backup.E(backup.Conflict, "site %s: lost %d races in a row", site.SiteID, maxRaces)
+}
+
+// Get reads a site of the user.
+func (s Sites) Get(ctx context.Context, userID, siteID string) (backup.Site, error) {
+	if !backup.ValidSiteID(siteID) {
+		return backup.Site{}, backup.E(backup.NotFound, "there is no site %q", siteID)
+	}
+	return s.Store.GetSite(ctx, userID, siteID)
+}
+
+// Delete removes a site and its schedule. Its backups stay until their time is over. The schedule goes first: a site
+// without a schedule is visible and can be deleted again, a schedule without its site starts nothing.
+func (s Sites) Delete(ctx context.Context, userID, siteID string) error {
+	site, err := s.Get(ctx, userID, siteID)
+	if err != nil {
+		return err
+	}
+	if err := s.Schedules.Delete(ctx, userID, siteID); err != nil {
+		return err
+	}
+	return s.Store.DeleteSite(ctx, userID, siteID, site.Rev)
+}

@@ -1,0 +1,86 @@
+package step
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+// Sweep is the guarantee behind every event that can get lost: it tends all jobs that are due. Starting a pending job
+// whose start was lost, failing overdue ones, removing what failed ones left, beginning deletions and retrying
+// unfinished ones are all due rows of one index.
+type Sweep struct {
+	Jobs       JobStore
+	Executions Executions
+	Cleaner    Cleaner
+	Policy     backup.Policy
+	Now        func() time.Time
+}
+
+const (
+	sweepPage  = 100
+	sweepPages = 50 // one run tends at most sweepPage x sweepPages jobs, the next run goes on
+	// postponed is how long a job waits that could not be tended, so that it does not stand before all others.
+	postponed = 5 * time.Minute
+)
+
+// Run tends the due jobs and returns how many there were. The error joins those of single jobs, which do not keep the
+// others from being tended.
+func (s Sweep) Run(ctx context.Context) (tended int, err error) {
+	var failed []error
+	for range sweepPages {
+		due, err := s.Jobs.DueJobs(ctx, s.Now(), sweepPage)
+		if err != nil {
+			return tended, err
+		}
+		for _, job := range due {
+			if err := s.tend(ctx, job); err != nil {
+				failed = append(failed, fmt.Errorf("tend job %s: %w", job.JobID, err), s.postpone(ctx, job))
+			}
+			tended++
+		}
+		if len(due) < sweepPage || ctx.Err() != nil {
+			break
+		}
+	}
+	return tended, errors.Join(failed...)
+}
+
+func (s Sweep) tend(ctx context.Context, job backup.Job) error {
+	now := s.Now()
+	switch {
+	case job.StatusAt(now) == backup.Failed && job.Active():
+		return s.Cleaner.EndExpired(ctx, job)
+	case job.Status == backup.Pending:
+		return s.restart(ctx, job)
+	case job.StatusAt(now) == backup.Deleting:
+		return s.remove(ctx, job)
+	case job.Status == backup.Failed:
+		return s.Cleaner.StopAndClean(ctx, job)
+	}
+	return nil
+}
+
+func (s Sweep) restart(ctx context.Context, job backup.Job) error {
+	if err := s.Executions.Start(ctx, job.JobID, job.Attempt); err != nil {
+		return err
+	}
+	_, err := advanceJob(ctx, s.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.Restarted(s.Now()) })
+	return err
+}
+
+func (s Sweep) remove(ctx context.Context, job backup.Job) error {
+	job, err := advanceJob(ctx, s.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.Delete(s.Now()) })
+	if err != nil || job.Status != backup.Deleting {
+		return err
+	}
+	return s.Cleaner.Remove(ctx, job)
+}
+
+func (s Sweep) postpone(ctx context.Context, job backup.Job) error {
+	_, err := advanceJob(ctx, s.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.Postpone(s.Now().Add(postponed)) })
+	return err
+}
