@@ -32,7 +32,7 @@ var inherited = []string{
 // dump is the source of a database that its own tool writes as SQL text to standard output.
 type dump struct {
 	tools    []string // names or paths, the first one found is run
-	args     []string
+	args     func(tool string) []string
 	password string // reaches the tool by variable only, never by argv, and is struck from what it says
 	variable string // the environment variable that the tool reads the password from
 	entry    string // the archive's one entry
@@ -75,7 +75,7 @@ func (d *dump) find() (string, error) {
 }
 
 func (d *dump) command(ctx context.Context, tool string, stdout, stderr io.Writer) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, tool, d.args...)
+	cmd := exec.CommandContext(ctx, tool, d.args(tool)...)
 	cmd.Env = []string{"LC_ALL=C"}
 	for _, name := range inherited {
 		if value, ok := os.LookupEnv(name); ok {

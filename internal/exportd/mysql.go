@@ -2,6 +2,7 @@ package exportd
 
 import (
 	"fmt"
+	"path/filepath"
 	"strconv"
 )
 
@@ -16,6 +17,8 @@ type MySQLConfig struct {
 	Tool     string // empty: mariadb-dump or mysqldump, whichever is in PATH
 }
 
+const mariadbDump = "mariadb-dump"
+
 // MySQL is the source of one database as "<database>.sql", one consistent version of its transactional tables, with routines,
 // triggers and events. It runs the dump tool, which must be installed. The user needs SELECT, SHOW VIEW, TRIGGER, EVENT
 // and the right to read routines.
@@ -26,18 +29,18 @@ func MySQL(c MySQLConfig) (Source, error) {
 	if c.Host != "" && c.Socket != "" {
 		return nil, fmt.Errorf("mysql database %s: host and socket exclude each other", c.Database)
 	}
-	tools := []string{"mariadb-dump", "mysqldump"}
+	tools := []string{mariadbDump, "mysqldump"}
 	if c.Tool != "" {
 		tools = []string{c.Tool}
 	}
 	return &dump{
-		tools: tools, args: mysqlArgs(c),
+		tools: tools, args: func(tool string) []string { return mysqlArgs(c, tool) },
 		password: c.Password, variable: "MYSQL_PWD",
 		entry: c.Database + ".sql", endMark: "-- Dump completed",
 	}, nil
 }
 
-func mysqlArgs(c MySQLConfig) []string {
+func mysqlArgs(c MySQLConfig, tool string) []string {
 	var args []string
 	if c.Password != "" {
 		args = append(args, "--no-defaults") // a password in an option file would outrank MYSQL_PWD; must come first
@@ -54,15 +57,18 @@ func mysqlArgs(c MySQLConfig) []string {
 	if c.User != "" {
 		args = append(args, "--user="+c.User)
 	}
-	return append(args,
+	args = append(args,
 		"--single-transaction", // one version of all InnoDB tables, without locking the site out
 		"--quick",              // row by row: memory does not grow with a table
 		"--routines", "--triggers", "--events",
 		"--hex-blob", "--default-character-set=utf8mb4",
 		"--max-allowed-packet=1G",
-		"--no-tablespaces",                                           // would need the PROCESS privilege
-		"--comments",                                                 // an option file could turn off the end mark
-		"--skip-dump-date",                                           // equal content gives equal bytes, so an interrupted job can go on
-		"--loose-set-gtid-purged=OFF", "--loose-column-statistics=0", // MySQL's tool only; MariaDB's ignores "loose" ones
-		"--", c.Database)
+		"--no-tablespaces", // would need the PROCESS privilege
+		"--comments",       // an option file could turn off the end mark
+		"--skip-dump-date") // equal content gives equal bytes, so an interrupted job can go on
+	if filepath.Base(tool) != mariadbDump {
+		// MySQL's own options; a MariaDB tool of the old name only warns, because of "loose".
+		args = append(args, "--loose-set-gtid-purged=OFF", "--loose-column-statistics=0")
+	}
+	return append(args, "--", c.Database)
 }

@@ -29,9 +29,9 @@ func Postgres(rawURL string) (Source, error) {
 	if u.User != nil {
 		u.User = url.User(u.User.Username())
 	}
+	args := []string{"--format=plain", "--no-password", "--lock-wait-timeout=60s", "--dbname=" + u.String()}
 	return &dump{
-		tools:    []string{"pg_dump"},
-		args:     []string{"--format=plain", "--no-password", "--lock-wait-timeout=60s", "--dbname=" + u.String()},
+		tools: []string{"pg_dump"}, args: func(string) []string { return args },
 		password: password, variable: "PGPASSWORD",
 		entry: database + ".sql", endMark: "-- PostgreSQL database dump complete",
 	}, nil

@@ -24,7 +24,7 @@ func sqliteDB(t *testing.T, path, mode string) *sql.DB {
 	return db
 }
 
-func exec(t *testing.T, db *sql.DB, query string, args ...any) {
+func execute(t *testing.T, db *sql.DB, query string, args ...any) {
 	t.Helper()
 	if _, err := db.ExecContext(t.Context(), query, args...); err != nil {
 		t.Fatalf("%s: %v", query, err)
@@ -67,9 +67,9 @@ func TestSQLiteAtRest(t *testing.T) {
 		t.Run(mode, func(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "a site's #1 ? 50%.db")
 			db := sqliteDB(t, strings.NewReplacer("#", "%23", "?", "%3f", "%", "%25").Replace(path), mode)
-			exec(t, db, "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
-			exec(t, db, fillRows)
-			exec(t, db, "DELETE FROM t WHERE id % 3 = 0")
+			execute(t, db, "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
+			execute(t, db, fillRows)
+			execute(t, db, "DELETE FROM t WHERE id % 3 = 0")
 			if err := db.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -96,9 +96,9 @@ func TestSQLiteAtRest(t *testing.T) {
 func TestSQLiteUncheckpointed(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "site.db")
 	db := sqliteDB(t, path, "wal")
-	exec(t, db, "PRAGMA wal_autocheckpoint=0")
-	exec(t, db, "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
-	exec(t, db, fillRows)
+	execute(t, db, "PRAGMA wal_autocheckpoint=0")
+	execute(t, db, "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
+	execute(t, db, fillRows)
 	if info, err := os.Stat(path); err != nil || info.Size() > 8192 {
 		t.Fatalf("the rows are not in the WAL: %v %v", info.Size(), err)
 	}
@@ -114,10 +114,10 @@ func TestSQLiteUncheckpointed(t *testing.T) {
 func TestSQLiteLiveWriter(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "site.db")
 	db := sqliteDB(t, path, "wal")
-	exec(t, db, "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
-	exec(t, db, "CREATE TABLE total(n INTEGER)")
-	exec(t, db, fillRows)
-	exec(t, db, "INSERT INTO total SELECT count(*) FROM t")
+	execute(t, db, "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
+	execute(t, db, "CREATE TABLE total(n INTEGER)")
+	execute(t, db, fillRows)
+	execute(t, db, "INSERT INTO total SELECT count(*) FROM t")
 	commits := 0
 	w := &onFirstWrite{do: func() {
 		for range 20 {
