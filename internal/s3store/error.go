@@ -1,0 +1,73 @@
+package s3store
+
+import (
+	"errors"
+	"net/http"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+// codeKinds maps the error codes that say more than their HTTP status.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+var codeKinds = map[string]backup.Kind{
+	"NoSuchUpload": backup.UploadLost,
+	"NoSuchKey":    backup.NotFound,
+	"NotFound":     backup.NotFound, // HEAD answers have no body, so no better code
+
+	"InvalidPart":                            backup.ChecksumMismatch,
+	"InvalidPartOrder":                       backup.ChecksumMismatch,
+	"BadDigest":                              backup.ChecksumMismatch,
+	"InvalidDigest":                          backup.ChecksumMismatch,
+	"XAmzContentChecksumMismatch":            backup.ChecksumMismatch,
+	"XAmzContentSHA256Mismatch":              backup.ChecksumMismatch,
+	"PreconditionFailed":                     backup.Conflict,
+	"ConditionalRequestConflict":             backup.Conflict,
+	"OperationAborted":                       backup.StorageUnavailable,
+	"RequestTimeout":                         backup.StorageUnavailable,
+	"RequestTimeTooSkewed":                   backup.StorageUnavailable, // of a worker that was frozen while it signed
+	"IncompleteBody":                         backup.StorageUnavailable,
+	"ExpiredToken":                           backup.StorageUnavailable, // the next call signs with fresh credentials
+	"SlowDown":                               backup.StorageUnavailable,
+	"InternalError":                          backup.StorageUnavailable,
+	"ServiceUnavailable":                     backup.StorageUnavailable,
+	"Throttling":                             backup.StorageUnavailable,
+	"ThrottlingException":                    backup.StorageUnavailable,
+	"RequestLimitExceeded":                   backup.StorageUnavailable,
+	"BandwidthLimitExceeded":                 backup.StorageUnavailable,
+	"TooManyRequestsException":               backup.StorageUnavailable,
+	"ProvisionedThroughputExceededException": backup.StorageUnavailable,
+}
+
+// fail gives err its kind and wraps it once; format and args name the operation and its key value. An error that
+// has a kind already keeps it, and a cancelled context stays visible in the chain.
+func fail(err error, format string, args ...any) error {
+	var kinded *backup.Error
+	kind := kindOf(err)
+	if errors.As(err, &kinded) {
+		kind = kinded.Kind
+	}
+	return backup.E(kind, format+": %w", append(args, err)...)
+}
+
+func kindOf(err error) backup.Kind {
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		if kind, ok := codeKinds[api.ErrorCode()]; ok {
+			return kind
+		}
+	}
+	var response *awshttp.ResponseError
+	if !errors.As(err, &response) {
+		return backup.StorageUnavailable // no answer at all
+	}
+	switch status := response.HTTPStatusCode(); {
+	case status >= 500, status == http.StatusTooManyRequests, status == http.StatusRequestTimeout:
+		return backup.StorageUnavailable
+	case status >= 300:
+		return backup.StorageRefused
+	}
+	return backup.StorageUnavailable // an answer of 2xx that could not be understood
+}

@@ -1,0 +1,166 @@
+package s3store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/checksum"
+	"github.com/sitevault/sitevault/internal/step"
+)
+
+const (
+	tokenKey = "sitevault-token" // of the object's metadata
+
+	maxParts     = 10_000 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
+	pageSize     = 1_000  // the most that S3 lists at once
+	maxPartPages = 2 * maxParts / pageSize
+)
+
+// CreateUpload implements step.Uploader.
+func (s *Store) CreateUpload(ctx context.Context, key, token string) (string, error) {
+	out, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
+		Bucket:            &s.bucket,
+		Key:               &key,
+		ContentType:       aws.String("application/zip"),
+		ChecksumAlgorithm: types.ChecksumAlgorithmCrc64nvme,
+		ChecksumType:      types.ChecksumTypeFullObject,
+		Metadata:          map[string]string{tokenKey: token},
+	})
+	if err != nil {
+		return "", fail(err, "create upload of %s", key)
+	}
+	if aws.ToString(out.UploadId) == "" {
+		return "", backup.E(backup.StorageUnavailable, "create upload of %s: the answer names no upload", key)
+	}
+	return *out.UploadId, nil
+}
+
+// UploadPart implements step.Uploader. It is sent once: the body is a stream. An error of the body's own comes back
+// with its kind.
+func (s *Store) UploadPart(ctx context.Context, p step.PartUpload) (string, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	body := newChunkedBody(p)
+	out, err := s.client.UploadPart(ctx, &s3.UploadPartInput{
+		Bucket:        &s.bucket,
+		Key:           &p.Key,
+		UploadId:      &p.UploadID,
+		PartNumber:    aws.Int32(int32(p.Number)),
+		ContentLength: aws.Int64(chunkedBytes(p.SizeBytes)),
+		Body:          body,
+	}, streaming(p.SizeBytes))
+	crc, whole, bodyErr := body.stop()
+	if bodyErr != nil {
+		return "", fmt.Errorf("upload part %d of %s: %w", p.Number, p.Key, bodyErr) // not the storage's failure
+	}
+	if err != nil {
+		return "", fail(err, "upload part %d of %s", p.Number, p.Key)
+	}
+	if err := acknowledged(out, crc, whole); err != nil {
+		return "", fail(err, "upload part %d of %s", p.Number, p.Key)
+	}
+	return *out.ETag, nil
+}
+
+// acknowledged checks that the answer is about the whole part and about its very bytes.
+func acknowledged(out *s3.UploadPartOutput, crc uint64, whole bool) error {
+	if !whole {
+		return backup.E(backup.StorageUnavailable, "the storage answered before it had read the part")
+	}
+	if aws.ToString(out.ETag) == "" {
+		return backup.E(backup.StorageUnavailable, "the answer has no ETag")
+	}
+	if got := aws.ToString(out.ChecksumCRC64NVME); got != "" && got != checksum.Encode(crc) {
+		return backup.E(backup.ChecksumMismatch, "the storage has CRC64NVME %s, sent was %s", got, checksum.Encode(crc))
+	}
+	return nil
+}
+
+// UploadedParts implements step.Uploader.
+func (s *Store) UploadedParts(ctx context.Context, key, uploadID string) ([]backup.Part, error) {
+	var parts []backup.Part
+	var marker *string
+	for range maxPartPages {
+		out, err := s.client.ListParts(ctx, &s3.ListPartsInput{
+			Bucket: &s.bucket, Key: &key, UploadId: &uploadID, PartNumberMarker: marker, MaxParts: aws.Int32(pageSize),
+		})
+		if err != nil {
+			return nil, fail(err, "list parts of %s", key)
+		}
+		for _, p := range out.Parts {
+			part, err := partOf(p)
+			if err != nil {
+				return nil, fail(err, "list parts of %s", key)
+			}
+			parts = append(parts, part)
+		}
+		if !aws.ToBool(out.IsTruncated) {
+			return parts, nil
+		}
+		marker = out.NextPartNumberMarker
+	}
+	return nil, backup.E(backup.StorageUnavailable, "list parts of %s: no end after %d pages", key, maxPartPages)
+}
+
+func partOf(p types.Part) (backup.Part, error) {
+	number := int(aws.ToInt32(p.PartNumber))
+	crc, err := checksum.Decode(aws.ToString(p.ChecksumCRC64NVME))
+	if err != nil {
+		return backup.Part{}, backup.E(backup.StorageRefused, "part %d: %w", number, err)
+	}
+	return backup.Part{Number: number, ETag: aws.ToString(p.ETag), SizeBytes: aws.ToInt64(p.Size), CRC64NVME: crc}, nil
+}
+
+// CompleteUpload implements step.Uploader. When an object stands under the key already the error is a Conflict:
+// whether that object is this upload's is for Head to tell.
+func (s *Store) CompleteUpload(ctx context.Context, c step.Completion) error {
+	_, err := s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
+		Bucket:            &s.bucket,
+		Key:               &c.Key,
+		UploadId:          &c.UploadID,
+		MultipartUpload:   &types.CompletedMultipartUpload{Parts: completedParts(c.Parts)},
+		ChecksumCRC64NVME: aws.String(checksum.Encode(c.CRC64NVME)),
+		ChecksumType:      types.ChecksumTypeFullObject,
+		MpuObjectSize:     &c.SizeBytes,
+		IfNoneMatch:       aws.String("*"),
+	}, func(o *s3.Options) { o.HTTPClient = s.patient })
+	if err == nil {
+		return nil
+	}
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorCode() == "InvalidRequest" {
+		// The request is well-formed, so this is how S3 says that the parts do not sum up to the size.
+		err = backup.E(backup.ChecksumMismatch, "%w", err)
+	}
+	return fail(err, "complete upload of %s", c.Key)
+}
+
+func completedParts(parts []backup.Part) []types.CompletedPart {
+	completed := make([]types.CompletedPart, len(parts))
+	for i, p := range parts {
+		completed[i] = types.CompletedPart{
+			PartNumber:        aws.Int32(int32(p.Number)),
+			ETag:              aws.String(p.ETag),
+			ChecksumCRC64NVME: aws.String(checksum.Encode(p.CRC64NVME)),
+		}
+	}
+	return completed
+}
+
+// AbortUpload implements step.Uploader.
+func (s *Store) AbortUpload(ctx context.Context, key, uploadID string) error {
+	_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
+		Bucket: &s.bucket, Key: &key, UploadId: &uploadID,
+	})
+	if err == nil || kindOf(err) == backup.UploadLost {
+		return nil
+	}
+	return fail(err, "abort upload of %s", key)
+}
