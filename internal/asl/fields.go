@@ -32,6 +32,7 @@ func newFields(l *loading, state, name string, doc json.RawMessage) *fields {
 		key := unquote(quoted)
 		if _, twice := f.values[key]; twice {
 			f.refuse(key, "occurs twice")
+			continue
 		}
 		f.names = append(f.names, key)
 		f.values[key] = doc[at[0]:at[1]]

@@ -19,6 +19,7 @@ func FuzzLoad(f *testing.F) {
 	f.Add([]byte(good), []byte(`{"a": 1, "l": [{"t": 1}], "c": 2}`))
 	f.Add([]byte(mapOver(`"Catch": [{"ErrorEquals": ["X"], "Next": "B"}],`)), []byte(`[1]`))
 	f.Add([]byte(`{"StartAt":"A","States":{"A":{"Type":"Choice","Choices":[{"Not":{"Variable":"$","StringMatches":"*a\\*"},"Next":"B"}]},"B":{"Type":"Succeed"}}}`), []byte(`"xa*"`))
+	f.Add([]byte(`{"StartAt":"A","States":{"A":{"Type":"Fail"},"A":{"Type":"Fail"}}}`), []byte(`{}`))
 	f.Fuzz(func(t *testing.T, file, input []byte) {
 		m, err := asl.Load(file, handlers{"F": echo})
 		if err != nil {

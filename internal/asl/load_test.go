@@ -63,6 +63,7 @@ func TestLoadRefuses(t *testing.T) {
 			"Parameters"`, `"Parameters"`, `state "Task": field "Next": exactly one of Next, End is required`},
 		{`"$.p", "End": true`, `"$.p", "End": false`, `state "Pass": field "End": must be true`},
 		{`"$.t", "End": true`, `"$.t", "Next": "Inner"`, `state "Map": field "ItemProcessor.States": no state ends the flow`},
+		{`"Wait": {"Type"`, `"Pass": {"Type"`, `asl: field "States.Pass": occurs twice`},
 		{`"Inner": {"Type"`, `"Pass": {"Type"`, `state "Pass": the name occurs twice in the machine`},
 		{`"Default": "Pass"`, `"Default": "Nowhere"`, `state "Choice": field "Default": names no state`},
 		{`"Next": "Wait"`, `"Next": "Nowhere"`, `state "Choice": field "Choices[0].Next": names no state`},
