@@ -22,6 +22,7 @@ var jobs = newTable("jobs", []string{"job_id"}, func(j *backup.Job) []column {
 		{"providers", document[[]backup.Provider]{&j.Providers}},
 		{"limits", document[backup.Limits]{&j.Limits}},
 		{"failure", failed{&j.Failure}},
+		{"size_bytes", &j.SizeBytes},
 		{"created_at", millis{&j.CreatedAt}},
 		{"updated_at", millis{&j.UpdatedAt}},
 		{"started_at", millis{&j.StartedAt}},

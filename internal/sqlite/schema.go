@@ -30,6 +30,7 @@ CREATE TABLE jobs (
 	providers          TEXT NOT NULL,
 	limits             TEXT NOT NULL,
 	failure            TEXT,
+	size_bytes         INTEGER NOT NULL,
 	created_at         INTEGER,
 	updated_at         INTEGER,
 	started_at         INTEGER,
