@@ -19,10 +19,11 @@ type Cleaner struct {
 }
 
 // CleanFailed removes the uploads of a failed job and the objects of its unfinished files; of a cancelled job
-// everything. Finished files of a failed job stay for a retry. A job whose parts still wait for a retry is left alone
-// until they are due. It does not stop the execution, since it also runs as a part of it.
+// everything. Finished files of a failed job stay for a retry. A job whose parts wait for a retry, or whose second sweep
+// is still to come, is left alone until it is due. It does not stop the execution, since it also runs as a part of it.
 func (c Cleaner) CleanFailed(ctx context.Context, job backup.Job) error {
-	if job.Cleanup == backup.CleanupNone || (job.Cleanup == backup.CleanupLater && c.Now().Before(job.DueAt)) {
+	waiting := job.Cleanup == backup.CleanupLater || job.Cleanup == backup.CleanupAgain
+	if job.Cleanup == backup.CleanupNone || (waiting && c.Now().Before(job.DueAt)) {
 		return nil
 	}
 	job, err := advanceJob(ctx, c.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.BeginCleanup(c.Now()) })

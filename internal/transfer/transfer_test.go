@@ -105,9 +105,9 @@ func TestRunKeepsTheErrorOfEitherSide(t *testing.T) {
 		open  func(context.Context) (io.ReadCloser, error)
 		store transfer.Store
 	}{
-		"open":        {func(context.Context) (io.ReadCloser, error) { return nil, broken }, read},
-		"first byte":  {open(iotest.ErrReader(broken)), read},
-		"in mid-body": {open(io.MultiReader(bytes.NewReader(make([]byte, 600<<10)), iotest.ErrReader(broken))), read},
+		"open":           {func(context.Context) (io.ReadCloser, error) { return nil, broken }, read},
+		"first byte":     {open(iotest.ErrReader(broken)), read},
+		"in mid-body":    {open(io.MultiReader(bytes.NewReader(make([]byte, 600<<10)), iotest.ErrReader(broken))), read},
 		"cut connection": {open(io.MultiReader(bytes.NewReader(make([]byte, 10)), iotest.ErrReader(fmt.Errorf("%w: %w", broken, io.ErrUnexpectedEOF)))), read},
 		"store": {open(&countingReader{}), func(_ context.Context, _ int, body *transfer.Body) error {
 			io.CopyN(io.Discard, body, 1<<20)

@@ -1,0 +1,48 @@
+package local
+
+import (
+	"log/slog"
+	"time"
+
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+// Config says how the service runs on this machine. DefaultConfig fills what is seldom changed.
+type Config struct {
+	DataDir string // holds the database, the secrets and, unless S3 names another storage, the objects
+	Listen  string // host:port; only loopback unless Issuer is set
+	Version string
+	Log     *slog.Logger
+	Now     func() time.Time
+
+	S3         S3
+	VersityGW  string   // path of the program; "": found beside ours, in bin/ or in PATH
+	AllowHosts []string // exceptions from "public addresses only" for export URLs, see provider.ParseGuard
+
+	Issuer   string // OIDC issuer; "": one local user
+	Audience string // of its tokens
+
+	Policy     backup.Policy
+	Executions int           // state machine executions at a time; others wait
+	SweepEvery time.Duration // how often due jobs are tended
+}
+
+// S3 names a storage other than the versitygw process that is started on DataDir.
+type S3 struct {
+	Endpoint  string // "": start versitygw
+	Region    string
+	Bucket    string
+	AccessKey string
+	SecretKey string
+	PathStyle bool
+}
+
+// DefaultConfig is a service on a folder. A stopped execution leaves no worker behind here, so that one sweep is enough.
+func DefaultConfig(dataDir string) Config {
+	policy := backup.DefaultPolicy()
+	policy.WorkerLife = 0
+	return Config{
+		DataDir: dataDir, Listen: "127.0.0.1:8420", Now: time.Now, Log: slog.Default(),
+		S3: S3{Bucket: "sitevault"}, Policy: policy, Executions: 16, SweepEvery: 2 * time.Second,
+	}
+}

@@ -1,0 +1,41 @@
+package local
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+
+	"github.com/sitevault/sitevault/internal/asl"
+	"github.com/sitevault/sitevault/internal/lambdaedge"
+	"github.com/sitevault/sitevault/internal/step"
+)
+
+// handlers are the steps under the names of their states.
+func (s *Service) handlers() map[string]asl.Handler {
+	store, storage, exports := s.store, s.storage, s.exports
+	return map[string]asl.Handler{
+		"StartJob": task(step.StartJob{Jobs: store, Policy: s.config.Policy, Now: s.now}.Handle),
+		"OpenUpload": task(step.OpenUpload{
+			Jobs: store, Files: store, Exports: exports, Uploads: storage, Now: s.now, NewRandom: rand.Text,
+		}.Handle),
+		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: store, Files: store, Exports: exports, Uploads: storage, Now: s.now}.Handle),
+		"CompleteMultipart": task(step.CompleteMultipart{Files: store, Uploads: storage, Objects: storage, Now: s.now}.Handle),
+		"InspectArchive":    task(step.InspectArchive{Files: store, Objects: storage, Now: s.now}.Handle),
+		"FailFile":          task(step.FailFile{Files: store, Now: s.now}.Handle),
+		"FinishJob": task(step.FinishJob{
+			Jobs: store, Files: store, Objects: storage, Cleaner: s.cleaner, Policy: s.config.Policy, Now: s.now, Log: s.config.Log,
+		}.Handle),
+	}
+}
+
+func task[In, Out any](handle func(context.Context, In) (Out, error)) asl.Handler {
+	call := lambdaedge.Task(handle)
+	return func(ctx context.Context, input json.RawMessage) (json.RawMessage, error) {
+		out, err := call(ctx, input)
+		if failure, ok := errors.AsType[*lambdaedge.Failure](err); ok {
+			return nil, &asl.Error{Name: failure.Name, Cause: failure.Cause}
+		}
+		return out, err
+	}
+}

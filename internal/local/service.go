@@ -1,0 +1,312 @@
+// Package local composes the whole service in one process: the same state machine, steps, API and rules as on AWS, on
+// an embedded store, an S3 server on a folder, an in-process clock and an in-process hub.
+package local
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/sitevault/sitevault/internal/api"
+	"github.com/sitevault/sitevault/internal/asl"
+	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/identity"
+	"github.com/sitevault/sitevault/internal/provider"
+	"github.com/sitevault/sitevault/internal/push"
+	"github.com/sitevault/sitevault/internal/s3store"
+	"github.com/sitevault/sitevault/internal/schedule"
+	"github.com/sitevault/sitevault/internal/sqlite"
+	"github.com/sitevault/sitevault/internal/step"
+	"github.com/sitevault/sitevault/internal/versitygw"
+	"github.com/sitevault/sitevault/statemachine"
+)
+
+// localUser is who everything belongs to without sign-in.
+const localUser = "local"
+
+// Service is the running service.
+type Service struct {
+	config     Config
+	listener   net.Listener
+	server     *http.Server
+	store      *sqlite.Store
+	storage    *s3store.Store
+	gateway    *versitygw.Server // nil with a storage of the operator's own
+	exports    *provider.Client
+	hub        *push.Hub
+	executions *executions
+	cleaner    step.Cleaner
+	backups    step.Backups
+	sweep      step.Sweep
+	clock      schedule.Clock
+}
+
+// Open starts everything but the service itself; Serve then runs it and Close ends it. On an error nothing is left.
+func Open(ctx context.Context, c Config) (_ *Service, err error) {
+	s := &Service{config: c}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}()
+	if err := os.MkdirAll(filepath.Join(c.DataDir, "secrets", localUser), 0o700); err != nil {
+		return nil, fmt.Errorf("data folder: %w", err)
+	}
+	if s.listener, err = s.listen(); err != nil {
+		return nil, err
+	}
+	if err := s.openStorage(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.openExports(); err != nil {
+		return nil, err
+	}
+	if err := s.openStore(); err != nil {
+		return nil, err
+	}
+	if err := s.openSteps(); err != nil {
+		return nil, err
+	}
+	return s, s.openAPI(ctx)
+}
+
+func (s *Service) listen() (net.Listener, error) {
+	l, err := net.Listen("tcp", s.config.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	addr, err := netip.ParseAddrPort(l.Addr().String())
+	if s.config.Issuer == "" && (err != nil || !addr.Addr().IsLoopback()) {
+		return nil, errors.Join(fmt.Errorf("listen on %s: without an OIDC issuer anybody who reaches it could read every backup; use a loopback address or set --issuer", l.Addr()), l.Close())
+	}
+	return l, nil
+}
+
+func (s *Service) openStorage(ctx context.Context) (err error) {
+	c := s3store.Config{
+		Endpoint: s.config.S3.Endpoint, Region: s.config.S3.Region, Bucket: s.config.S3.Bucket,
+		AccessKey: s.config.S3.AccessKey, SecretKey: s.config.S3.SecretKey, PathStyle: s.config.S3.PathStyle,
+	}
+	if c.Endpoint == "" {
+		if c, err = s.startGateway(ctx, c.Bucket); err != nil {
+			return err
+		}
+	}
+	if s.storage, err = s3store.Open(ctx, c); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	if s.gateway != nil {
+		if _, err := s.storage.EnsureBucket(ctx, false); err != nil {
+			return fmt.Errorf("storage: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Service) startGateway(ctx context.Context, bucket string) (s3store.Config, error) {
+	binary, err := versitygw.Find(s.config.VersityGW)
+	if err != nil {
+		return s3store.Config{}, err
+	}
+	s.gateway, err = versitygw.Start(ctx, versitygw.Config{Binary: binary, Dir: filepath.Join(s.config.DataDir, "s3"), Log: s.config.Log})
+	if err != nil {
+		return s3store.Config{}, fmt.Errorf("start the S3 server: %w", err)
+	}
+	key := s.gateway.Credentials()
+	return s3store.Config{
+		Endpoint: s.gateway.Endpoint(), Region: versitygw.Region, Bucket: bucket, AccessKey: key.AccessKey, SecretKey: key.SecretKey, PathStyle: true,
+	}, nil
+}
+
+func (s *Service) openExports() error {
+	guard, err := provider.ParseGuard(s.config.AllowHosts)
+	if err != nil {
+		return err
+	}
+	secrets := provider.SecretDir(filepath.Join(s.config.DataDir, "secrets"))
+	s.exports = provider.New(provider.Config{Guard: guard, Secrets: secrets, UserAgent: "Sitevault/" + s.config.Version, Now: s.config.Now})
+	return nil
+}
+
+func (s *Service) openStore() (err error) {
+	status := step.Status{Now: s.now}
+	s.hub = push.NewHub(func(ctx context.Context, jobID string) (step.View, error) { return status.Read(ctx, jobID) })
+	s.store, err = sqlite.Open(filepath.Join(s.config.DataDir, "sitevault.db"), sqlite.Options{OnChange: s.hub.Notify})
+	status.Jobs, status.Files = s.store, s.store
+	return err
+}
+
+func (s *Service) openSteps() (err error) {
+	log, policy := s.config.Log, s.config.Policy
+	s.executions = newExecutions(s.config.Executions, log)
+	s.cleaner = step.Cleaner{Jobs: s.store, Files: s.store, Storage: s.storage, Executions: s.executions, Policy: policy, Now: s.now}
+	s.backups = step.Backups{
+		Jobs: s.store, Sites: s.store, Executions: s.executions, Cleaner: s.cleaner, Policy: policy, Now: s.now, NewID: s.newID, Log: log,
+	}
+	s.sweep = step.Sweep{Jobs: s.store, Executions: s.executions, Cleaner: s.cleaner, Policy: policy, Now: s.now}
+	s.clock = schedule.Clock{Sites: s.store.AllSites, Run: s.runDaily, Now: s.now, Log: log}
+	s.executions.ended = s.executionEnded
+	s.executions.machine, err = asl.Load(statemachine.Backup, s.handlers())
+	if err != nil {
+		return fmt.Errorf("statemachine/backup.asl.json: %w", err)
+	}
+	return nil
+}
+
+func (s *Service) openAPI(ctx context.Context) error {
+	identify := identity.OneUser(localUser)
+	if s.config.Issuer != "" {
+		var err error
+		if identify, err = identity.OIDC(ctx, s.config.Issuer, s.config.Audience); err != nil {
+			return err
+		}
+	}
+	status := step.Status{Jobs: s.store, Files: s.store, Now: s.now}
+	mux := http.NewServeMux()
+	mux.Handle("/", api.New(api.Config{
+		Backups: s.backups, Sites: step.Sites{Store: s.store, Schedules: s.clock, Now: s.now}, Status: status,
+		Objects: s.storage, Tickets: s.store, Identify: identify, Secret: rand.Text, Now: s.now, Version: s.config.Version, Log: s.config.Log,
+	}))
+	mux.Handle("/ws", push.Socket{Hub: s.hub, Status: status, Take: s.takeTicket, Log: s.config.Log})
+	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	return nil
+}
+
+func (s *Service) takeTicket(ctx context.Context, ticket string) (backup.Ticket, error) {
+	return s.store.TakeTicket(ctx, api.TicketDigest(ticket), s.now())
+}
+
+// now has the resolution of the rows.
+func (s *Service) now() time.Time { return s.config.Now().UTC().Truncate(time.Millisecond) }
+
+func (s *Service) newID() string {
+	return ulid.MustNew(ulid.Timestamp(s.config.Now()), rand.Reader).String()
+}
+
+func (s *Service) runDaily(ctx context.Context, site backup.Site, due time.Time) error {
+	_, _, err := s.backups.RunDaily(ctx, site.UserID, site.SiteID, due)
+	return err
+}
+
+func (s *Service) executionEnded(ctx context.Context, jobID string, attempt int, r asl.Result) {
+	caught := step.Caught{Error: r.Error, Cause: r.Cause}
+	kind := caught.Kind()
+	if r.Status == asl.TimedOut {
+		kind = backup.TimedOut
+	}
+	if err := s.cleaner.EndExecution(ctx, jobID, attempt, kind, caught.Detail()); err != nil {
+		s.config.Log.WarnContext(ctx, "end of execution", "jobId", jobID, "attempt", attempt, "error", err)
+	}
+}
+
+// URL is the base URL of the API.
+func (s *Service) URL() string { return "http://" + s.listener.Addr().String() }
+
+// Serve resumes what was under way when the program last ended, and runs until ctx ends.
+func (s *Service) Serve(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if err := s.resume(ctx); err != nil {
+		return err
+	}
+	var loops sync.WaitGroup
+	defer loops.Wait()
+	defer cancel()
+	loops.Go(func() { s.sweepLoop(ctx) })
+	loops.Go(func() { s.clock.Serve(ctx) })
+	served := make(chan error, 1)
+	go func() { served <- s.server.Serve(s.listener) }()
+	select {
+	case err := <-served:
+		return err
+	case <-ctx.Done():
+		return s.shutdown()
+	}
+}
+
+const shutdownTime = 5 * time.Second
+
+func (s *Service) shutdown() error {
+	s.hub.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownTime)
+	defer cancel()
+	if err := s.server.Shutdown(ctx); err != nil {
+		return s.server.Close()
+	}
+	return nil
+}
+
+func (s *Service) resume(ctx context.Context) error {
+	active, err := s.store.ActiveJobs(ctx)
+	if err != nil {
+		return fmt.Errorf("resume: %w", err)
+	}
+	for _, j := range active {
+		s.config.Log.InfoContext(ctx, "resume backup", "jobId", j.JobID, "siteId", j.SiteID, "attempt", j.Attempt, "status", j.Status)
+		if err := s.executions.Start(ctx, j.JobID, j.Attempt); err != nil {
+			return fmt.Errorf("resume: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *Service) sweepLoop(ctx context.Context) {
+	tick := time.NewTicker(s.config.SweepEvery)
+	defer tick.Stop()
+	for {
+		if _, err := s.sweep.Run(ctx); err != nil && ctx.Err() == nil {
+			s.config.Log.ErrorContext(ctx, "sweep", "error", err)
+		}
+		if _, err := s.store.Purge(ctx, s.now()); err != nil && ctx.Err() == nil {
+			s.config.Log.ErrorContext(ctx, "purge", "error", err)
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// Close ends everything that Open started, in the opposite order. It may be called once, also after a failed Open.
+func (s *Service) Close() error {
+	var errs []error
+	closeIf := func(open bool, c func() error) {
+		if open {
+			errs = append(errs, c())
+		}
+	}
+	if s.executions != nil {
+		s.executions.Close()
+	}
+	if s.hub != nil {
+		s.hub.Close()
+	}
+	closeIf(s.store != nil, func() error { return s.store.Close() })
+	if s.exports != nil {
+		s.exports.Close()
+	}
+	closeIf(s.gateway != nil, func() error { return s.gateway.Close() })
+	closeIf(s.listener != nil, func() error { return ignoreClosed(s.listener.Close()) })
+	return errors.Join(errs...)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+var _ io.Closer = (*Service)(nil)
