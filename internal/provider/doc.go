@@ -1,0 +1,11 @@
+// Package provider is the client of the export API: it pins one version of an export and reads byte ranges of exactly
+// that version.
+//
+// What the other side sends is judged before a byte of it is handed on: status, ETag, Content-Range, encoding and
+// length. Every answer that the contract does not allow has its own kind, so that the flow knows whether trying again
+// can help. The client never sleeps and never tries twice: it reports Retry-After, and the step decides.
+//
+// Every connection is dialed through a Guard, which judges the address that is really dialed. The export's secret
+// enters one header and nothing else; error texts name the export by scheme, host and path and repeat no byte that
+// the other side chose, since an answer may echo the request.
+package provider

@@ -1,0 +1,77 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+// maxSecretBytes is far above any token and below the header limits of common servers.
+const maxSecretBytes = 8 << 10
+
+var (
+	secretUserPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`) // as backup.UserID makes them
+	secretRefPattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)        // as Site.Validate accepts them
+)
+
+// SecretDir keeps secrets as files <dir>/<userID>/<ref>, for the service on one machine. A file is read anew for each
+// use, so that a secret can be replaced under a running service.
+type SecretDir string
+
+var _ Secrets = SecretDir("")
+
+// Authorization is the header's value as AuthorizationValue makes it from the file.
+func (d SecretDir) Authorization(_ context.Context, userID, ref string) (string, error) {
+	if !secretUserPattern.MatchString(userID) || !secretRefPattern.MatchString(ref) {
+		return "", backup.E(backup.SecretMissing, "secret: %q of user %q cannot be the name of a secret", ref, userID)
+	}
+	content, err := d.read(filepath.Join(userID, ref))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", backup.E(backup.SecretMissing, "secret %s of user %s is not stored", ref, userID)
+	}
+	if err != nil {
+		return "", fmt.Errorf("secret %s of user %s: %w", ref, userID, err)
+	}
+	return AuthorizationValue(string(content)), nil
+}
+
+// read follows no link out of the folder and opens nothing but files: a named pipe would block.
+func (d SecretDir) read(name string) ([]byte, error) {
+	root, err := os.OpenRoot(string(d))
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	info, err := root.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxSecretBytes {
+		return nil, fmt.Errorf("not a file of at most %d bytes", maxSecretBytes)
+	}
+	file, err := root.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return io.ReadAll(io.LimitReader(file, maxSecretBytes))
+}
+
+// AuthorizationValue makes the value of the Authorization header from a stored secret. Newlines at the end are
+// dropped. A secret with a space in it names its scheme ("Basic dXNlcjpwYXNz") and is sent as it is; one without is a
+// bare token and becomes "Bearer <token>". An empty secret stays empty, which the client refuses.
+func AuthorizationValue(secret string) string {
+	secret = strings.TrimRight(secret, "\r\n")
+	if secret == "" || strings.Contains(secret, " ") {
+		return secret
+	}
+	return "Bearer " + secret
+}

@@ -1,0 +1,135 @@
+package provider_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/provider"
+)
+
+// pipeClient talks over memory to serve, which gets each connection after its first request.
+func pipeClient(t *testing.T, serve func(conn net.Conn)) *provider.Client {
+	c := provider.New(provider.Config{Secrets: storedSecrets{}})
+	var serving sync.WaitGroup
+	c.DialWith(func(context.Context, string, string) (net.Conn, error) {
+		here, there := net.Pipe()
+		serving.Go(func() {
+			defer there.Close()
+			if _, err := http.ReadRequest(bufio.NewReader(there)); err != nil {
+				_, _ = io.Copy(io.Discard, there) // a TLS handshake: let it wait
+				return
+			}
+			serve(there)
+		})
+		return here, nil
+	})
+	t.Cleanup(func() { c.Close(); serving.Wait() })
+	return c
+}
+
+const rangeHeader = "HTTP/1.1 206 Partial Content\r\nETag: \"version-1\"\r\nContent-Range: bytes 0-9/1048576\r\nContent-Length: 10\r\n\r\n"
+
+// Every wait for the provider ends after its own bound, exactly.
+func TestTimeouts(t *testing.T) {
+	silent := func(conn net.Conn) { _, _ = io.Copy(io.Discard, conn) }
+	tests := map[string]struct {
+		url   string
+		serve func(net.Conn)
+		want  time.Duration
+	}{
+		"no header":    {"http://export.example/", silent, provider.DefaultResponseHeaderTimeout},
+		"no handshake": {"https://export.example/", silent, provider.DefaultTLSHandshakeTimeout},
+		"header byte by byte": {"http://export.example/", func(conn net.Conn) {
+			for {
+				if _, err := io.WriteString(conn, "H"); err != nil {
+					return
+				}
+				time.Sleep(time.Second)
+			}
+		}, provider.DefaultResponseHeaderTimeout},
+		"no body": {"http://export.example/", func(conn net.Conn) {
+			_, _ = io.WriteString(conn, rangeHeader)
+			silent(conn)
+		}, provider.DefaultBodyIdleTimeout},
+		"half a body": {"http://export.example/", func(conn net.Conn) {
+			_, _ = io.WriteString(conn, rangeHeader)
+			time.Sleep(20 * time.Second)
+			_, _ = io.WriteString(conn, "12345")
+			silent(conn)
+		}, 20*time.Second + provider.DefaultBodyIdleTimeout},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				began := time.Now()
+				_, err := readRange(t.Context(), pipeClient(t, test.serve), exportAt(test.url), 0, 10)
+				checkKind(t, err, backup.ProviderTimeout)
+				if took := time.Since(began); took != test.want {
+					t.Errorf("gave up after %s, want %s", took, test.want)
+				}
+			})
+		})
+	}
+}
+
+// A name lookup that never ends is bounded like a connection that never opens.
+func TestDialTimeout(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		guard := &provider.Guard{Resolver: &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			<-ctx.Done()
+			return nil, ctx.Err()
+		}}}
+		c := provider.New(provider.Config{Guard: guard, Secrets: storedSecrets{}})
+		began := time.Now()
+		_, err := readRange(t.Context(), c, exportAt("http://export.example"), 0, 10)
+		checkKind(t, err, backup.ProviderTimeout)
+		if took := time.Since(began); took != provider.DefaultDialTimeout {
+			t.Errorf("gave up after %s, want %s", took, provider.DefaultDialTimeout)
+		}
+	})
+}
+
+// A provider may be slow for as long as bytes keep coming, and the caller may pause for as long as it likes.
+func TestSlowIsNotStalled(t *testing.T) {
+	t.Run("provider", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := pipeClient(t, func(conn net.Conn) {
+				_, _ = io.WriteString(conn, rangeHeader)
+				for i := range 10 {
+					time.Sleep(provider.DefaultBodyIdleTimeout - time.Second)
+					_, _ = fmt.Fprint(conn, i)
+				}
+			})
+			got, err := readRange(t.Context(), c, exportAt("http://export.example"), 0, 10)
+			if err != nil || string(got) != "0123456789" {
+				t.Errorf("got %q, %v", got, err)
+			}
+		})
+	})
+	t.Run("caller", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c := pipeClient(t, func(conn net.Conn) { _, _ = io.WriteString(conn, rangeHeader+"0123456789") })
+			body, err := c.Range(t.Context(), exportAt("http://export.example"), backup.Pin{ETag: `"version-1"`, SizeBytes: exportBytes}, 0, 10)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer body.Close()
+			for want := range 10 {
+				time.Sleep(time.Hour)
+				var b [1]byte
+				if n, err := body.Read(b[:]); n != 1 || b[0] != byte('0'+want) || (err != nil && err != io.EOF) {
+					t.Fatalf("byte %d: %d bytes, %q, %v", want, n, b, err)
+				}
+			}
+		})
+	})
+}
