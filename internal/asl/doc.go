@@ -25,8 +25,8 @@
 //
 // Paths are reference paths: $, $.a.b, $['a b'], $.a[0]. The context object offers $$.Execution.Id, .Name, .Input and
 // .StartTime, $$.State.Name, .EnteredTime and .RetryCount, $$.StateMachine.Name and, inside a Map or its
-// ItemSelector, $$.Map.Item.Index and .Value. Wildcards, slices, filters, functions and intrinsic functions are refused.
-// ResultPath takes names only.
+// ItemSelector, $$.Map.Item.Index and .Value. Wildcards, slices, filters, functions and intrinsic functions are
+// refused. ResultPath takes names only.
 //
 // # Errors
 //

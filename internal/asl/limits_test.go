@@ -118,3 +118,17 @@ func BenchmarkExecution(b *testing.B) {
 		}
 	}
 }
+
+// BenchmarkMap runs 1,000 one-task iterations whose ItemSelector reads the Map's 64 KB input.
+func BenchmarkMap(b *testing.B) {
+	m := load(b, mapAlone(`"ItemsPath": "$.list", "ItemSelector": {"item.$": "$$.Map.Item.Value", "jobId.$": "$.jobId", "fileId.$": "$.fileId"},
+		"MaxConcurrency": 8, "ResultPath": null,`), handlers{"F": echo})
+	items := strings.TrimSuffix(strings.Repeat(`{"first":1,"last":10,"batchId":"01JD0000000000000000000000"},`, 1000), ",")
+	input := json.RawMessage(`{"jobId":"j","list":[` + items + `],"fileId":"f"}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if result := m.Run(b.Context(), asl.Execution{Name: "e", Input: input}, asl.Options{}); result.Status != asl.Succeeded {
+			b.Fatal(result)
+		}
+	}
+}

@@ -257,6 +257,8 @@ func TestRuntimeErrors(t *testing.T) {
 		"InputPath":      {taskA + `"InputPath": "$.none", ` + guard, "InputPath $.none selects nothing"},
 		"OutputPath":     {taskA + `"OutputPath": "$.s.x", ` + guard, "OutputPath $.s.x selects nothing"},
 		"Parameters":     {taskA + `"Parameters": {"p.$": "$.l.x"}, ` + guard, `path $.l.x of field "p.$" selects nothing`},
+		"past the end":   {taskA + `"Parameters": {"p.$": "$.l[1].x"}, ` + guard, "path $.l[1].x of field"},
+		"input index":    {taskA + `"InputPath": "$.l[1]", ` + guard, "InputPath $.l[1] selects nothing"},
 		"ResultSelector": {taskA + `"ResultSelector": {"p.$": "$.none"}, ` + guard, `path $.none of field "p.$" selects nothing`},
 		"timeout":        {taskA + `"TimeoutSecondsPath": "$.s", ` + guard, "TimeoutSecondsPath $.s selects no integer"},
 		"timeout 0":      {taskA + `"TimeoutSecondsPath": "$.zero", ` + guard, "TimeoutSecondsPath $.zero selects no integer"},

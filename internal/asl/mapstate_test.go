@@ -144,6 +144,14 @@ func TestMapFailsOnce(t *testing.T) {
 		if failed, aborted := o.count(asl.EventMapIterationFailed), o.count(asl.EventMapIterationAborted); failed != 1 || aborted != 19 {
 			t.Errorf("%d iterations failed, %d aborted", failed, aborted)
 		}
+		last := -1
+		for _, e := range o.events {
+			if e.Type == asl.EventMapIterationAborted && e.Iteration <= last {
+				t.Errorf("iteration %d is closed after %d", e.Iteration, last)
+			} else if e.Type == asl.EventMapIterationAborted {
+				last = e.Iteration
+			}
+		}
 	})
 }
 

@@ -30,9 +30,9 @@ type Execution struct {
 // Options are the outside world of a run. The zero value is the real one.
 type Options struct {
 	Now              func() time.Time                           // nil: time.Now
-	Sleep            func(ctx context.Context, d time.Duration) // nil: a timer; returns at once when ctx ends
-	Rand             func() float64                             // in [0, 1), for JitterStrategy FULL; nil: math/rand
-	MaxHistoryEvents int                                        // 0, or more than MaxHistoryEvents: that
+	Sleep            func(ctx context.Context, d time.Duration) // nil: a timer; must return when ctx ends
+	Rand             func() float64                             // in [0, 1), safe for concurrent use; nil: math/rand/v2
+	MaxHistoryEvents int                                        // 0 or too large: the constant MaxHistoryEvents
 	Observe          func(Event)                                // called in order, one call at a time; must not block
 }
 

@@ -75,7 +75,9 @@ func (t *task) limit(v *visit) (time.Duration, *Error) {
 }
 
 // call runs the handler under the state's timeout and takes a copy of its result.
-func (t *task) call(ctx context.Context, v *visit, timeout time.Duration, input json.RawMessage) (json.RawMessage, *Error) {
+func (t *task) call(
+	ctx context.Context, v *visit, timeout time.Duration, input json.RawMessage,
+) (json.RawMessage, *Error) {
 	if timeout > 0 {
 		var stop context.CancelFunc
 		ctx, stop = context.WithTimeoutCause(ctx, timeout, errTaskTimeout)
