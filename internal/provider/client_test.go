@@ -109,6 +109,9 @@ func TestHonestProvider(t *testing.T) {
 		if r.Method == http.MethodGet && r.IfMatch != pin.ETag {
 			t.Errorf("GET carried If-Match %q", r.IfMatch)
 		}
+		if alone := r.Header.Get("Connection") == "close"; alone != (r.Method == http.MethodHead) {
+			t.Errorf("%s carried %v: only HEAD has a connection of its own", r.Method, r.Header)
+		}
 	}
 }
 
@@ -314,8 +317,8 @@ func newRawServer(t *testing.T, answer string) *rawServer {
 				return
 			}
 			_, _ = conn.Read(make([]byte, 4096))
-			_, _ = io.WriteString(conn, answer)
 			s.answered.Add(1)
+			_, _ = io.WriteString(conn, answer)
 			_ = conn.Close()
 		}
 	}()

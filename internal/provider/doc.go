@@ -3,7 +3,8 @@
 //
 // What the other side sends is judged before a byte of it is handed on: status, ETag, Content-Range, encoding and
 // length. Every answer that the contract does not allow has its own kind, so that the flow knows whether trying again
-// can help. The client never sleeps and never tries twice: it reports Retry-After, and the step decides.
+// can help. The client never sleeps and leaves trying again to the step, which it tells the provider's Retry-After;
+// only a request that met a kept connection already closed goes out once more, over a new one.
 //
 // Every connection is dialed through a Guard, which judges the address that is really dialed. The export's secret
 // enters one header and nothing else; error texts name the export by scheme, host and path and repeat no byte that

@@ -16,6 +16,10 @@ func (c *Client) DialWith(dial func(ctx context.Context, network, address string
 // Trust replaces the system's certificate authorities.
 func (c *Client) Trust(roots *x509.CertPool) { c.transport.TLSClientConfig.RootCAs = roots }
 
+// HasProxy is asked of the transport itself: net/http reads the proxy variables once per process, so that a test
+// cannot set them.
+func (c *Client) HasProxy() bool { return c.transport.Proxy != nil }
+
 func ParseContentRange(s string) (first, last, total int64, ok bool) {
 	r, ok := parseContentRange(s)
 	return r.first, r.last, r.total, ok

@@ -117,7 +117,12 @@ func TestSlowIsNotStalled(t *testing.T) {
 	})
 	t.Run("caller", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
-			c := pipeClient(t, func(conn net.Conn) { _, _ = io.WriteString(conn, rangeHeader+"0123456789") })
+			c := pipeClient(t, func(conn net.Conn) {
+				_, _ = io.WriteString(conn, rangeHeader)
+				for i := range 10 {
+					_, _ = fmt.Fprint(conn, i) // blocks until the client reads it
+				}
+			})
 			body, err := c.Range(t.Context(), exportAt("http://export.example"), backup.Pin{ETag: `"version-1"`, SizeBytes: exportBytes}, 0, 10)
 			if err != nil {
 				t.Fatal(err)
