@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/sitevault/sitevault/internal/api"
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+const (
+	smallExportBytes = 1 << 20
+	clients          = 8 // concurrent callers of the API
+)
+
+// smallJobs counts whole backups a second: two providers of 1 MiB each, one site for each job.
+func smallJobs(ctx context.Context, s settings, store *storage, dir string) error {
+	export, stop, err := startExport(ctx, smallExportBytes)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	v, err := startService(ctx, s, store, dir)
+	if err != nil {
+		return err
+	}
+	defer v.stop()
+	err = eachJob(ctx, s.jobs, func(ctx context.Context, n int) error {
+		return v.putSite(ctx, siteName(n), 2, backup.Provider{Name: "files", URL: export}, backup.Provider{Name: "database", URL: export})
+	})
+	if err != nil {
+		return err
+	}
+	latencies, wall, err := v.runJobs(ctx, s.jobs)
+	if err != nil {
+		return err
+	}
+	slices.Sort(latencies)
+	at := func(q float64) string {
+		return fmt.Sprintf("%.1f", latencies[int(q*float64(len(latencies)-1))].Seconds()*1000)
+	}
+	t := table.NewWriter()
+	t.SetTitle("%d jobs of two providers with 1 MiB each; create latency under that load", s.jobs)
+	t.AppendHeader(table.Row{"jobs/s", "create p50 ms", "p90 ms", "p99 ms"})
+	t.AppendRow(table.Row{fmt.Sprintf("%.0f", float64(s.jobs)/wall.Seconds()), at(0.5), at(0.9), at(0.99)})
+	fmt.Println(t.Render())
+	return nil
+}
+
+func siteName(n int) string { return fmt.Sprintf("site-%d", n) }
+
+func eachJob(ctx context.Context, jobs int, do func(ctx context.Context, n int) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(clients)
+	for n := range jobs {
+		g.Go(func() error { return do(ctx, n) })
+	}
+	return g.Wait()
+}
+
+func (v *service) runJobs(ctx context.Context, jobs int) (latencies []time.Duration, wall time.Duration, err error) {
+	var mu sync.Mutex
+	started := time.Now()
+	err = eachJob(ctx, jobs, func(ctx context.Context, n int) error {
+		sent := time.Now()
+		err := v.call(ctx, http.MethodPost, "/v1/backup", api.CreateBackupBody{SiteID: siteName(n), KeepDays: 1}, &api.Backup{})
+		mu.Lock()
+		defer mu.Unlock()
+		latencies = append(latencies, time.Since(sent))
+		return err
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	// Jobs start in the order of their creation, so that the newest page is done last; the rest is checked once.
+	for {
+		done, err := v.allDone(ctx, jobs)
+		if err != nil || done {
+			return latencies, time.Since(started), err
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+}
+
+func (v *service) allDone(ctx context.Context, jobs int) (bool, error) {
+	seen := 0
+	for token := ""; ; {
+		var page api.BackupPage
+		if err := v.call(ctx, http.MethodGet, "/v1/backup?limit=500&pageToken="+token, nil, &page); err != nil {
+			return false, err
+		}
+		for _, b := range page.Backups {
+			if b.Status == backup.Failed {
+				return false, fmt.Errorf("backup %s failed: %+v", b.JobID, b.Error)
+			}
+			if b.Status != backup.Done {
+				return false, nil
+			}
+			seen++
+		}
+		if token = page.NextPageToken; token == "" {
+			return seen == jobs, nil
+		}
+	}
+}
