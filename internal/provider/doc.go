@@ -7,6 +7,6 @@
 // only a request that met a kept connection already closed goes out once more, over a new one.
 //
 // Every connection is dialed through a Guard, which judges the address that is really dialed. The export's secret
-// enters one header and nothing else; error texts name the export by scheme, host and path and repeat no byte that
-// the other side chose, since an answer may echo the request.
+// enters one header and nothing else; error texts name the export by scheme, host and path, and of what the other
+// side sent they quote numbers and the host of a redirect only, since an answer may echo the request.
 package provider
