@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"runtime/debug"
 
 	"github.com/sitevault/sitevault/internal/backup"
 )
@@ -31,9 +32,15 @@ func NewFailure(err error) *Failure {
 	return &Failure{Name: string(kind), Cause: string(cause), err: err}
 }
 
-// Task makes a step callable with JSON. Its errors are *Failure.
+// Task makes a step callable with JSON. Its errors are *Failure; a panic is one of kind Internal, so that it is tried
+// again as any other crash.
 func Task[In, Out any](handle func(context.Context, In) (Out, error)) func(context.Context, json.RawMessage) (json.RawMessage, error) {
-	return func(ctx context.Context, input json.RawMessage) (json.RawMessage, error) {
+	return func(ctx context.Context, input json.RawMessage) (result json.RawMessage, err error) {
+		defer func() {
+			if p := recover(); p != nil {
+				result, err = nil, NewFailure(fmt.Errorf("panic: %v\n%s", p, debug.Stack()))
+			}
+		}()
 		var in In
 		if err := json.Unmarshal(input, &in); err != nil {
 			return nil, NewFailure(fmt.Errorf("read %T: %w", in, err))
@@ -42,8 +49,7 @@ func Task[In, Out any](handle func(context.Context, In) (Out, error)) func(conte
 		if err != nil {
 			return nil, NewFailure(err)
 		}
-		result, err := json.Marshal(out)
-		if err != nil {
+		if result, err = json.Marshal(out); err != nil {
 			return nil, NewFailure(fmt.Errorf("write %T: %w", out, err))
 		}
 		return result, nil
