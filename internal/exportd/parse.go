@@ -79,7 +79,7 @@ func parseMySQL(s string) (Source, error) {
 
 func parseSQLite(s string) (Source, error) {
 	u, err := url.Parse(s)
-	if err != nil || u.Host != "" || u.RawQuery != "" || u.Fragment != "" {
+	if err != nil || u.User != nil || u.Host != "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, errors.New("the SQLite URL does not parse: want sqlite:///absolute/path, percent-encoded, or the bare path")
 	}
 	return SQLite(u.Path)

@@ -52,7 +52,7 @@ func TestParseDatabase(t *testing.T) {
 
 // FuzzParseDatabase: however a password breaks its URL, no error shows it.
 func FuzzParseDatabase(f *testing.F) {
-	for _, seed := range []string{"x", "@", "/", "#", "?", "%", "12/3", "12?3", "12#3", "a@b/", "[", " ", "\x00", "?socket=x", "://"} {
+	for _, seed := range []string{"x", "@", "@/0", "/", "#", "?", "%", "12/3", "12?3", "12#3", "a@b/", "[", " ", "\x00", "?socket=x", "://"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, middle string) {

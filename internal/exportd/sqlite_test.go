@@ -118,9 +118,10 @@ func TestSQLiteLiveWriter(t *testing.T) {
 	execute(t, db, "CREATE TABLE total(n INTEGER)")
 	execute(t, db, fillRows)
 	execute(t, db, "INSERT INTO total SELECT count(*) FROM t")
+	const liveCommits = 4
 	commits := 0
 	w := &onFirstWrite{do: func() {
-		for range 20 {
+		for range liveCommits {
 			tx, err := db.BeginTx(t.Context(), nil)
 			if err != nil {
 				t.Fatal(err)
@@ -141,10 +142,10 @@ func TestSQLiteLiveWriter(t *testing.T) {
 	}
 	restored, _ := unpackDB(t, w.Bytes(), "site.db")
 	rows, total := count(t, restored, "SELECT count(*) FROM t"), count(t, restored, "SELECT n FROM total")
-	if commits != 20 || rows != 500 || total != 500 {
+	if commits != liveCommits || rows != 500 || total != 500 {
 		t.Errorf("%d commits meanwhile; the archive has %d rows and says %d, want the 500 of its beginning", commits, rows, total)
 	}
-	if n := count(t, db, "SELECT count(*) FROM t"); n != 500+20*500 {
+	if n := count(t, db, "SELECT count(*) FROM t"); n != 500+liveCommits*500 {
 		t.Errorf("the site has %d rows", n)
 	}
 }
