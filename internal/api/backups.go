@@ -81,7 +81,7 @@ func (b CreateBackupBody) hash() string {
 }
 
 type listBackupsIn struct {
-	pageIn
+	PageIn
 	SiteID string `query:"siteId" maxLength:"63" doc:"Only backups of this site"`
 }
 
@@ -113,7 +113,8 @@ func (s server) listBackups(ctx context.Context, in *listBackupsIn) (*backupPage
 	return &backupPageOut{page}, nil
 }
 
-type jobPath struct {
+// JobPath names a backup.
+type JobPath struct {
 	JobID string `path:"jobId" maxLength:"64"`
 }
 
@@ -122,7 +123,7 @@ type backupOut struct {
 	Body       BackupDetail
 }
 
-func (s server) getBackup(ctx context.Context, in *jobPath) (*backupOut, error) {
+func (s server) getBackup(ctx context.Context, in *JobPath) (*backupOut, error) {
 	view, err := s.Status.Get(ctx, userOf(ctx), in.JobID)
 	if err != nil {
 		return nil, err
@@ -135,7 +136,7 @@ func (s server) getBackup(ctx context.Context, in *jobPath) (*backupOut, error) 
 }
 
 type keepBackupIn struct {
-	jobPath
+	JobPath
 	Body struct {
 		DeleteAt time.Time `json:"deleteAt" doc:"When to delete the backup"`
 	}
@@ -151,19 +152,19 @@ func (s server) keepBackup(ctx context.Context, in *keepBackupIn) (*jobOut, erro
 	return &jobOut{backupView(job, s.Now())}, nil
 }
 
-func (s server) deleteBackup(ctx context.Context, in *jobPath) (*acceptedOut, error) {
+func (s server) deleteBackup(ctx context.Context, in *JobPath) (*acceptedOut, error) {
 	return s.act(ctx, in, s.Backups.Delete)
 }
 
-func (s server) retryBackup(ctx context.Context, in *jobPath) (*acceptedOut, error) {
+func (s server) retryBackup(ctx context.Context, in *JobPath) (*acceptedOut, error) {
 	return s.act(ctx, in, s.Backups.Retry)
 }
 
-func (s server) cancelBackup(ctx context.Context, in *jobPath) (*acceptedOut, error) {
+func (s server) cancelBackup(ctx context.Context, in *JobPath) (*acceptedOut, error) {
 	return s.act(ctx, in, s.Backups.Cancel)
 }
 
-func (s server) act(ctx context.Context, in *jobPath, action func(context.Context, string, string) (backup.Job, error)) (*acceptedOut, error) {
+func (s server) act(ctx context.Context, in *JobPath, action func(context.Context, string, string) (backup.Job, error)) (*acceptedOut, error) {
 	job, err := action(ctx, userOf(ctx), in.JobID)
 	if err != nil {
 		return nil, err
@@ -172,8 +173,8 @@ func (s server) act(ctx context.Context, in *jobPath, action func(context.Contex
 }
 
 type listTasksIn struct {
-	jobPath
-	pageIn
+	JobPath
+	PageIn
 }
 
 // TaskPage is one page of tasks.
@@ -217,8 +218,9 @@ func (s server) listTasks(ctx context.Context, in *listTasksIn) (*taskPageOut, e
 	return &taskPageOut{page}, nil
 }
 
-type filePath struct {
-	jobPath
+// FilePath names one file of a backup.
+type FilePath struct {
+	JobPath
 	Provider string `path:"provider" maxLength:"32"`
 }
 
@@ -236,7 +238,7 @@ type downloadOut struct{ Body Download }
 // linkLife bounds what a leaked link gives away.
 const linkLife = 15 * time.Minute
 
-func (s server) getFile(ctx context.Context, in *filePath) (*downloadOut, error) {
+func (s server) getFile(ctx context.Context, in *FilePath) (*downloadOut, error) {
 	view, err := s.Status.Get(ctx, userOf(ctx), in.JobID)
 	if err != nil {
 		return nil, err

@@ -32,8 +32,8 @@ func parseToken(token string) (p position, err error) {
 	return p, nil
 }
 
-// pageIn are the query parameters of every list.
-type pageIn struct {
+// PageIn are the query parameters of every list.
+type PageIn struct {
 	Limit     int    `query:"limit" minimum:"1" maximum:"500" default:"50" doc:"At most this many entries"`
 	PageToken string `query:"pageToken" maxLength:"512" doc:"nextPageToken of the page before"`
 }

@@ -37,12 +37,13 @@ type SiteBody struct {
 	Limits    backup.Limits     `json:"limits,omitempty"`
 }
 
-type sitePath struct {
+// SitePath names a site.
+type SitePath struct {
 	SiteID string `path:"siteId" maxLength:"63"`
 }
 
 type putSiteIn struct {
-	sitePath
+	SitePath
 	IfMatch     string `header:"If-Match" doc:"ETag of the site as it was read: the change is refused if the site has changed since"`
 	IfNoneMatch string `header:"If-None-Match" enum:"*" doc:"*: the site must be new"`
 	Body        SiteBody
@@ -99,7 +100,7 @@ func (s server) siteOut(site backup.Site) *siteOut {
 	return &siteOut{Status: http.StatusOK, ETag: siteTag(site.Rev), Body: siteView(site, s.Now())}
 }
 
-func (s server) getSite(ctx context.Context, in *sitePath) (*siteOut, error) {
+func (s server) getSite(ctx context.Context, in *SitePath) (*siteOut, error) {
 	site, err := s.Sites.Get(ctx, userOf(ctx), in.SiteID)
 	if err != nil {
 		return nil, err
@@ -107,7 +108,7 @@ func (s server) getSite(ctx context.Context, in *sitePath) (*siteOut, error) {
 	return s.siteOut(site), nil
 }
 
-func (s server) deleteSite(ctx context.Context, in *sitePath) (*struct{}, error) {
+func (s server) deleteSite(ctx context.Context, in *SitePath) (*struct{}, error) {
 	return nil, s.Sites.Delete(ctx, userOf(ctx), in.SiteID)
 }
 
@@ -119,7 +120,7 @@ type SitePage struct {
 
 type sitePageOut struct{ Body SitePage }
 
-func (s server) listSites(ctx context.Context, in *pageIn) (*sitePageOut, error) {
+func (s server) listSites(ctx context.Context, in *PageIn) (*sitePageOut, error) {
 	from, err := parseToken(in.PageToken)
 	if err != nil {
 		return nil, err
