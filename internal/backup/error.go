@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -163,10 +164,14 @@ type Failure struct {
 
 const maxDetailBytes = 1000
 
-// NewFailure keeps err for a row.
+// NewFailure keeps an error for a row: its detail is cut to maxDetailBytes of valid UTF-8, which every store accepts.
 func NewFailure(kind Kind, file, detail string, now time.Time) *Failure {
 	if len(detail) > maxDetailBytes {
 		detail = detail[:maxDetailBytes]
 	}
-	return &Failure{Kind: kind, Detail: detail, File: file, At: now}
+	return &Failure{Kind: kind, Detail: strings.ToValidUTF8(detail, ""), File: file, At: now}
+}
+
+func (f *Failure) same(other *Failure) bool {
+	return f != nil && other != nil && f.Kind == other.Kind && f.Detail == other.Detail
 }

@@ -36,7 +36,7 @@ type File struct {
 	CRC64NVME     uint64 // of the whole object, from completing on
 	Archive       Archive
 	Failure       *Failure
-	Restarts      int // uploads begun anew within the job
+	Restarts      int // uploads begun anew within the attempt
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	FinishedAt    time.Time
@@ -110,6 +110,7 @@ func (f File) Open(attempt int, u Upload, pin Pin, lost bool, now time.Time) (Fi
 	if f.CreatedAt.IsZero() {
 		f.CreatedAt = now
 	}
+	f.Restarts = f.RestartsIn(attempt)
 	if f.Status == FileOpen || f.Status == FileCompleting {
 		f.Restarts++
 	}
@@ -128,8 +129,18 @@ func (f File) Resume(attempt int, now time.Time) (File, error) {
 	if !f.Resumable() {
 		return f, E(IllegalState, "file %s is %s: nothing to resume", f.Name, f.Status)
 	}
+	f.Restarts = f.RestartsIn(attempt)
 	f.Status, f.Attempt, f.Failure, f.FinishedAt, f.UpdatedAt = FileOpen, attempt, nil, time.Time{}, now
 	return f, nil
+}
+
+// RestartsIn is how often the given attempt has begun the upload anew. A retry starts counting afresh: it may be asked
+// for because what spoilt the uploads of the last attempt is mended.
+func (f File) RestartsIn(attempt int) int {
+	if f.Attempt != attempt {
+		return 0
+	}
+	return f.Restarts
 }
 
 // Resumable tells whether an upload is open that a worker may go on with.
@@ -173,9 +184,9 @@ func (f File) Inspected(a Archive, now time.Time) (File, error) {
 	return f, nil
 }
 
-// Fail is T8. A file that is done stays done.
+// Fail is T8. A file that is done stays done. A later attempt that fails for another reason replaces the reason.
 func (f File) Fail(failure *Failure, now time.Time) (File, error) {
-	if f.Status == FileFailed || f.Status == FileDone {
+	if f.Status == FileDone || (f.Status == FileFailed && f.Failure.same(failure)) {
 		return f, ErrAlready
 	}
 	if f.CreatedAt.IsZero() {

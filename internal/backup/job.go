@@ -270,7 +270,10 @@ func (j Job) Removed(began, now time.Time, p Policy) (Job, error) {
 	return j, nil
 }
 
-// Postpone lets the sweeper look at other jobs first when tending this one failed.
+// Due tells whether the sweeper has to look at the job.
+func (j Job) Due(now time.Time) bool { return !j.DueAt.IsZero() && !j.DueAt.After(now) }
+
+// Postpone lets the sweeper look at other jobs first when tending this one, which is due, failed.
 func (j Job) Postpone(until time.Time) (Job, error) {
 	j.DueAt = until
 	return j, nil

@@ -108,7 +108,7 @@ func (p Provider) validate() error {
 		return E(InvalidRequest, "provider %s: secretRef is the name of a stored secret (lower-case letters, digits, hyphens), never the secret itself", p.Name)
 	}
 	u, err := url.Parse(p.URL)
-	if err != nil || u.Host == "" || (u.Scheme != "http" && u.Scheme != "https") || len(p.URL) > 2048 {
+	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") || len(p.URL) > 2048 {
 		return E(InvalidRequest, "provider %s: url must be an absolute http or https URL of at most 2048 characters", p.Name)
 	}
 	if u.User != nil {
@@ -140,8 +140,9 @@ func (s Schedule) clock() (dailyClock, error) {
 	return dailyClock{at.Hour(), at.Minute(), zone}, nil
 }
 
-// Next is the first run strictly after the given time, or the zero time when the schedule is off. In the night when
-// clocks jump over the run's time, it runs at the time that the jump maps it to.
+// Next is the first run strictly after the given time, or the zero time when the schedule is off. On the day when
+// clocks jump over the run's time, it runs as long after the jump as its time lies after the jump's beginning; when they
+// show its time twice, it runs once.
 func (s Schedule) Next(after time.Time) time.Time {
 	c, err := s.clock()
 	if err != nil || s.Off {
@@ -149,11 +150,20 @@ func (s Schedule) Next(after time.Time) time.Time {
 	}
 	local := after.In(c.zone)
 	for day := local.Day(); ; day++ {
-		run := time.Date(local.Year(), local.Month(), day, c.hour, c.minute, 0, 0, c.zone)
-		if run.After(after) {
+		if run := c.on(local.Year(), local.Month(), day); run.After(after) {
 			return run.UTC()
 		}
 	}
+}
+
+// on is the run of one day. time.Date may map a time that the clocks jump over to before the jump, at midnight even to
+// the day before, whose run has the same RunKey.
+func (c dailyClock) on(year int, month time.Month, day int) time.Time {
+	run := time.Date(year, month, day, c.hour, c.minute, 0, 0, c.zone)
+	wanted := time.Date(year, month, day, c.hour, c.minute, 0, 0, time.UTC)
+	_, offsetSeconds := run.Zone()
+	shown := run.Add(time.Duration(offsetSeconds) * time.Second)
+	return run.Add(max(0, wanted.Sub(shown)))
 }
 
 // RunKey is the idempotency key of the daily run at the given time: one per site and local date.
