@@ -79,10 +79,18 @@ func (c Cleaner) forget(ctx context.Context, job backup.Job, files []backup.File
 	return nil
 }
 
-// AbortStrays aborts whatever uploads an attempt left open although all its files are settled: those that lost a race
-// just before a crash.
-func (c Cleaner) AbortStrays(ctx context.Context, job backup.Job) error {
-	_, err := c.Storage.AbortUploads(ctx, job.Prefix(), laterAttempts(job.Attempt))
+// RemoveStrays removes whatever an attempt left in the storage beside its finished files: uploads that lost a race just
+// before a crash, and objects of uploads that were begun anew although they had been completed.
+func (c Cleaner) RemoveStrays(ctx context.Context, job backup.Job, done []backup.File) error {
+	later := laterAttempts(job.Attempt)
+	if _, err := c.Storage.AbortUploads(ctx, job.Prefix(), later); err != nil {
+		return err
+	}
+	kept := map[string]bool{job.ManifestKey(): true}
+	for _, f := range done {
+		kept[f.Key] = true
+	}
+	_, err := c.Storage.DeleteObjects(ctx, job.Prefix(), func(key string) bool { return kept[key] || later(key) })
 	return err
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -83,7 +84,8 @@ func (s FinishJob) end(ctx context.Context, job backup.Job, in FinishJobIn) (bac
 }
 
 func (s FinishJob) done(ctx context.Context, job backup.Job, files []backup.File) (backup.Job, error) {
-	if err := s.Cleaner.AbortStrays(ctx, job); err != nil {
+	files = slices.DeleteFunc(files, func(f backup.File) bool { return f.Status != backup.FileDone }) // of a provider since removed
+	if err := s.Cleaner.RemoveStrays(ctx, job, files); err != nil {
 		return job, err
 	}
 	now := s.Now()

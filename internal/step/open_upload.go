@@ -19,8 +19,8 @@ type OpenUpload struct {
 	NewRandom func() string // unguessable, of characters fit for a key
 }
 
-// OpenUploadIn names the file. Caught is set when the flow comes back because the upload cannot go on as it is; Polls
-// counts the times that the provider was still preparing.
+// OpenUploadIn names the file. Caught is set when the flow comes back because the upload cannot go on as it is; Restarts
+// is what the last call gave out; Polls counts the times that the provider was still preparing.
 type OpenUploadIn struct {
 	JobID       string  `json:"jobId"`
 	Attempt     int     `json:"attempt"`
@@ -28,6 +28,7 @@ type OpenUploadIn struct {
 	Parallelism int     `json:"parallelism"`
 	MaxBatches  int     `json:"maxBatches"`
 	Polls       int     `json:"polls,omitempty"`
+	Restarts    int     `json:"restarts,omitempty"`
 	Caught      *Caught `json:"caught,omitempty"`
 }
 
@@ -42,7 +43,8 @@ const (
 	NextDone     FileNext = "done"
 )
 
-// OpenUploadOut carries the file on. Batches is set with NextUpload, WaitSeconds with NextWait.
+// OpenUploadOut carries the file on. Batches is set with NextUpload, WaitSeconds with NextWait, and Caught when the
+// restart that it asks for has to wait.
 type OpenUploadOut struct {
 	JobID       string         `json:"jobId"`
 	Attempt     int            `json:"attempt"`
@@ -52,6 +54,8 @@ type OpenUploadOut struct {
 	Polls       int            `json:"polls,omitempty"`
 	Next        FileNext       `json:"next"`
 	WaitSeconds int            `json:"waitSeconds,omitempty"`
+	Restarts    int            `json:"restarts,omitempty"`
+	Caught      *Caught        `json:"caught,omitempty"`
 	UploadID    string         `json:"uploadId,omitempty"`
 	Batches     []backup.Batch `json:"batches,omitempty"`
 }
@@ -70,15 +74,19 @@ func (s OpenUpload) Handle(ctx context.Context, in OpenUploadIn) (OpenUploadOut,
 	if err != nil {
 		return out, err
 	}
+	out.Restarts = file.RestartsIn(in.Attempt)
+	if out.Restarts != in.Restarts {
+		in.Caught = nil // this call repeats one that has begun the upload anew already
+	}
 	if out.Next = nextAfterUpload(file, in.Caught); out.Next != "" {
 		return out, nil
 	}
-	if in.Caught != nil && file.Restarts >= backup.MaxRestarts {
-		return out, backup.E(in.Caught.Kind(), "begun anew %d times, the last time because: %s", file.Restarts, in.Caught.Detail())
+	if in.Caught != nil && out.Restarts >= backup.MaxRestarts {
+		return out, backup.E(in.Caught.Kind(), "begun anew %d times, the last time because: %s", out.Restarts, in.Caught.Detail())
 	}
 	pin, err := s.pin(ctx, job, in.File)
 	if wait, ok := preparing(err, in.Polls); ok {
-		out.Next, out.WaitSeconds, out.Polls = NextWait, wait, in.Polls+1
+		out.Next, out.WaitSeconds, out.Polls, out.Caught = NextWait, wait, in.Polls+1, in.Caught
 		return out, nil
 	}
 	if err != nil {
@@ -145,7 +153,7 @@ func (s OpenUpload) plan(ctx context.Context, job backup.Job, file backup.File, 
 	if err != nil {
 		return out, err
 	}
-	out.UploadID = file.UploadID
+	out.UploadID, out.Restarts = file.UploadID, file.Restarts
 	out.Batches = backup.Missing(backup.Batches(file.PartCount(), in.Parallelism, in.MaxBatches), recorded)
 	out.Next = NextUpload
 	if len(out.Batches) == 0 {
@@ -170,16 +178,19 @@ func (s OpenUpload) resume(ctx context.Context, file backup.File, in OpenUploadI
 // open begins a fresh upload. The loser of a race aborts its own upload; the winner aborts the one it replaced.
 func (s OpenUpload) open(ctx context.Context, job backup.Job, file backup.File, pin backup.Pin, lost bool, in OpenUploadIn) (backup.File, error) {
 	u := backup.Upload{Key: job.FileKey(in.File, in.Attempt, s.NewRandom()), Token: s.NewRandom()}
-	var err error
-	if u.UploadID, err = s.Uploads.CreateUpload(ctx, u.Key, u.Token); err != nil {
+	next, err := file.Open(in.Attempt, u, pin, lost, s.Now())
+	if err != nil {
 		return file, err
 	}
-	next, err := file.Open(in.Attempt, u, pin, lost, s.Now())
-	if err == nil {
-		err = s.Files.SwapFile(ctx, backup.Guard(in.JobID, in.Attempt), next)
+	if next.UploadID, err = s.Uploads.CreateUpload(ctx, u.Key, u.Token); err != nil {
+		return file, err
+	}
+	err = s.Files.SwapFile(ctx, backup.Guard(in.JobID, in.Attempt), next)
+	if backup.Is(err, backup.Conflict) || backup.Is(err, backup.StaleAttempt) {
+		return file, errors.Join(err, s.abort(ctx, next.Key, next.UploadID))
 	}
 	if err != nil {
-		return file, errors.Join(err, s.abort(ctx, u.Key, u.UploadID))
+		return file, err // perhaps only the answer was lost: the next call goes on with the upload, or the end of the job aborts it
 	}
 	next.Rev++
 	if file.UploadID != "" {

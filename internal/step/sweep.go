@@ -81,6 +81,12 @@ func (s Sweep) remove(ctx context.Context, job backup.Job) error {
 }
 
 func (s Sweep) postpone(ctx context.Context, job backup.Job) error {
-	_, err := advanceJob(ctx, s.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.Postpone(s.Now().Add(postponed)) })
+	now := s.Now()
+	_, err := advanceJob(ctx, s.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) {
+		if !j.Due(now) { // tended after all, only the answer was lost, or by somebody else
+			return j, backup.ErrAlready
+		}
+		return j.Postpone(now.Add(postponed))
+	})
 	return err
 }
