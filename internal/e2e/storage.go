@@ -1,0 +1,162 @@
+package e2e
+
+import (
+	"context"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"github.com/aws/aws-sdk-go-v2/service/s3/types"
+
+	"github.com/sitevault/sitevault/internal/local"
+	"github.com/sitevault/sitevault/internal/versitygw"
+)
+
+const bucket = "backups"
+
+// Storage is a bucket with versions on a versitygw process of its own, behind a gate.
+type Storage struct {
+	*Gate
+	local.S3 // through the gate
+	direct   *s3.Client
+}
+
+// VersityGW is the path of the program; without it the test is skipped.
+func VersityGW(tb testing.TB) string {
+	tb.Helper()
+	binary, err := versitygw.Find(os.Getenv("VERSITYGW"))
+	if err != nil {
+		tb.Skip(err)
+	}
+	return binary
+}
+
+// NewStorage starts a storage and stops it with the test.
+func NewStorage(tb testing.TB) *Storage {
+	tb.Helper()
+	server, err := versitygw.Start(context.Background(), versitygw.Config{Binary: VersityGW(tb), Dir: tb.TempDir(), Versioning: true})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { server.Close() })
+	key := server.Credentials()
+	gate := newGate(tb, proxy(tb, server.Endpoint()))
+	s := &Storage{
+		Gate: gate, direct: client(server.Endpoint(), key),
+		S3: local.S3{Endpoint: gate.front, Bucket: bucket, AccessKey: key.AccessKey, SecretKey: key.SecretKey, PathStyle: true},
+	}
+	s.createBucket(tb)
+	return s
+}
+
+// proxy forwards requests as they are: the Host header is part of what is signed.
+func proxy(tb testing.TB, endpoint string) http.Handler {
+	target, err := url.Parse(endpoint)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
+	tb.Cleanup(transport.CloseIdleConnections)
+	return &httputil.ReverseProxy{
+		Transport: transport,
+		Rewrite: func(r *httputil.ProxyRequest) {
+			r.SetURL(target)
+			r.Out.Host = r.In.Host
+		},
+		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}
+}
+
+func client(endpoint string, key versitygw.Credentials) *s3.Client {
+	return s3.New(s3.Options{
+		BaseEndpoint: &endpoint, Region: versitygw.Region, UsePathStyle: true,
+		Credentials: credentials.NewStaticCredentialsProvider(key.AccessKey, key.SecretKey, ""),
+	})
+}
+
+func (s *Storage) createBucket(tb testing.TB) {
+	tb.Helper()
+	_, err := s.direct.CreateBucket(tb.Context(), &s3.CreateBucketInput{Bucket: aws.String(bucket)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	_, err = s.direct.PutBucketVersioning(tb.Context(), &s3.PutBucketVersioningInput{
+		Bucket:                  aws.String(bucket),
+		VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+}
+
+// Contents is all that the bucket holds, by key and in order, past versions and unfinished uploads included.
+type Contents struct {
+	Versions []string
+	Markers  []string
+	Uploads  []string
+}
+
+// Empty tells whether nothing is there that anybody would be charged for.
+func (c Contents) Empty() bool { return len(c.Versions)+len(c.Markers)+len(c.Uploads) == 0 }
+
+// Contents lists the bucket, not through the gate.
+func (s *Storage) Contents(tb testing.TB) (c Contents) {
+	tb.Helper()
+	versions, err := s.direct.ListObjectVersions(context.Background(), &s3.ListObjectVersionsInput{Bucket: aws.String(bucket)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	uploads, err := s.direct.ListMultipartUploads(context.Background(), &s3.ListMultipartUploadsInput{Bucket: aws.String(bucket)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	if aws.ToBool(versions.IsTruncated) || aws.ToBool(uploads.IsTruncated) {
+		tb.Fatal("the bucket holds more than a test expects")
+	}
+	for _, v := range versions.Versions {
+		c.Versions = append(c.Versions, *v.Key)
+	}
+	for _, m := range versions.DeleteMarkers {
+		c.Markers = append(c.Markers, *m.Key)
+	}
+	for _, u := range uploads.Uploads {
+		c.Uploads = append(c.Uploads, *u.Key)
+	}
+	slices.Sort(c.Versions)
+	return c
+}
+
+// OnlyBackup fails the test unless the bucket holds exactly one version of each file's object, the manifest, and nothing
+// else. A manifest may have been written twice, which leaves a past version of it.
+func (s *Storage) OnlyBackup(tb testing.TB, jobID string, files ...string) {
+	tb.Helper()
+	c := s.Contents(tb)
+	c.Versions = slices.CompactFunc(c.Versions, func(a, b string) bool { return a == b && strings.HasSuffix(a, "/manifest.json") })
+	if len(c.Versions) != len(files)+1 || len(c.Markers)+len(c.Uploads) != 0 {
+		tb.Errorf("the bucket holds %+v", c)
+		return
+	}
+	for _, f := range append(files, "manifest.json") {
+		if !slices.ContainsFunc(c.Versions, func(key string) bool { return strings.Contains(key, "/"+jobID+"/"+f) }) {
+			tb.Errorf("no object of %s of job %s: %+v", f, jobID, c)
+		}
+	}
+}
+
+// Object reads a small object.
+func (s *Storage) Object(tb testing.TB, key string) []byte {
+	tb.Helper()
+	out, err := s.direct.GetObject(tb.Context(), &s3.GetObjectInput{Bucket: aws.String(bucket), Key: &key})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer out.Body.Close()
+	return readAll(tb, out.Body)
+}
