@@ -18,9 +18,8 @@ import (
 const (
 	tokenKey = "sitevault-token" // of the object's metadata
 
-	maxParts     = 10_000 // https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
-	pageSize     = 1_000  // the most that S3 lists at once
-	maxPartPages = 2 * maxParts / pageSize
+	pageSize     = 1_000 // the most that S3 lists at once
+	maxPartPages = 2 * backup.MaxParts / pageSize
 )
 
 // CreateUpload implements step.Uploader.

@@ -23,7 +23,7 @@ const (
 	healthEvery   = 20 * time.Millisecond
 	healthTimeout = 2 * time.Second
 	startTimeout  = 20 * time.Second // from the start of a process to its first answer
-	closeTimeout  = 5 * time.Second  // from SIGTERM to SIGKILL
+	closeTimeout  = 3 * time.Second  // from SIGTERM to SIGKILL
 
 	minBackoff = 100 * time.Millisecond
 	maxBackoff = 5 * time.Second
