@@ -58,7 +58,7 @@ func startExport(ctx context.Context, size int64) (url string, stop func(), err 
 	}
 	stop = func() {
 		cancel()
-		cmd.Wait()
+		_ = cmd.Wait() // killed on purpose
 	}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {

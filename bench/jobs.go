@@ -31,7 +31,7 @@ func smallJobs(ctx context.Context, s settings, store *storage, dir string) erro
 	if err != nil {
 		return err
 	}
-	defer v.stop()
+	defer func() { _, _ = v.stop() }()
 	err = eachJob(ctx, s.jobs, func(ctx context.Context, n int) error {
 		return v.putSite(ctx, siteName(n), 2, backup.Provider{Name: "files", URL: export}, backup.Provider{Name: "database", URL: export})
 	})

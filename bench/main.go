@@ -41,16 +41,15 @@ func main() {
 	serve := flag.String("serve", "", "internal: serve an export of this many bytes")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	var err error
 	if *serve != "" {
 		err = serveExport(ctx, *serve)
 	} else {
 		err = run(ctx, *bin, *sizes, *rounds, *jobs)
 	}
+	stop()
 	if err != nil && !errors.Is(err, context.Canceled) {
 		fmt.Fprintln(os.Stderr, "bench:", err)
-		stop()
 		os.Exit(1)
 	}
 }

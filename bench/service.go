@@ -48,7 +48,7 @@ func startService(ctx context.Context, s settings, store *storage, dir string) (
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	v.stop()
+	_, _ = v.stop()
 	return nil, fmt.Errorf("sitevault serve does not answer: %w", err)
 }
 
@@ -62,7 +62,9 @@ func freeAddress() (string, error) {
 
 // stop ends the service and returns what all of its life cost.
 func (v *service) stop() (figures, error) {
-	v.cmd.Process.Signal(syscall.SIGTERM)
+	if err := v.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		return figures{}, err
+	}
 	return finish(v.cmd, v.started)
 }
 

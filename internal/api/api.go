@@ -74,7 +74,9 @@ func (s server) identified(api huma.API) func(huma.Context, func(huma.Context)) 
 		if err != nil {
 			p := problemOf(ctx.Context(), s.Log, err)
 			ctx.SetHeader("WWW-Authenticate", `Bearer realm="sitevault"`)
-			huma.WriteErr(api, ctx, p.Status, p.Detail, err)
+			if err := huma.WriteErr(api, ctx, p.Status, p.Detail, err); err != nil {
+				s.Log.WarnContext(ctx.Context(), "write answer", "error", err)
+			}
 			return
 		}
 		next(huma.WithValue(ctx, userKey{}, userID))

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/sitevault/sitevault/internal/api"
@@ -65,7 +67,7 @@ func Into[T any](c Client, status int, method, path string, body any) (v T) {
 	return v
 }
 
-// Exports are the exports of a site by the names of their providers.
+// Exports are the exports of a site by the names of their providers, in whose order they are backed up.
 type Exports map[string]*Export
 
 // PutSite registers a site without a daily run.
@@ -89,8 +91,8 @@ func (c Client) PutSerialSite(siteID string, exports Exports) {
 
 func (c Client) putSite(siteID string, site api.SiteBody, exports Exports) {
 	c.tb.Helper()
-	for name, e := range exports {
-		site.Providers = append(site.Providers, backup.Provider{Name: name, URL: e.URL})
+	for _, name := range slices.Sorted(maps.Keys(exports)) {
+		site.Providers = append(site.Providers, backup.Provider{Name: name, URL: exports[name].URL})
 	}
 	if r := c.Call(http.MethodPut, "/site/"+siteID, site); r.Status/100 != 2 {
 		c.tb.Fatalf("put site %s: %d %s", siteID, r.Status, r.Body)
@@ -107,6 +109,24 @@ func (c Client) Create(siteID string) string {
 func (c Client) Get(jobID string) api.BackupDetail {
 	c.tb.Helper()
 	return Into[api.BackupDetail](c, http.StatusOK, http.MethodGet, "/backup/"+jobID, nil)
+}
+
+// Fails waits until the backup has failed for the given reason.
+func (c Client) Fails(jobID string, want backup.Kind) (job api.BackupDetail) {
+	c.tb.Helper()
+	job = c.Await(jobID, backup.Failed)
+	if job.Error == nil || job.Error.Kind != want {
+		c.tb.Errorf("job %s failed with %+v, not %s", jobID, job.Error, want)
+	}
+	return job
+}
+
+// Refused expects a problem of the given status and kind.
+func (c Client) Refused(status int, kind backup.Kind, method, path string, body any) {
+	c.tb.Helper()
+	if p := Into[api.Problem](c, status, method, path, body); p.Kind != kind {
+		c.tb.Errorf("%s %s: %+v, not %s", method, path, p, kind)
+	}
 }
 
 // List reads all backups of the site, newest first.

@@ -1,6 +1,10 @@
 package e2e
 
 import (
+	"bytes"
+	"context"
+	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -54,15 +58,16 @@ type Rule struct {
 	gate  *Gate
 
 	left     int // requests that it still applies to
+	hits     int
 	reached  chan struct{}
 	released chan struct{}
-	hits     int
+	served   chan struct{} // closed when a delayed request was served
 }
 
 type action func(r *Rule, w http.ResponseWriter, req *http.Request)
 
 func (g *Gate) rule(match Match, times int, act action) *Rule {
-	r := &Rule{match: match, act: act, gate: g, left: times, reached: make(chan struct{}), released: make(chan struct{})}
+	r := &Rule{match: match, act: act, gate: g, left: times, reached: make(chan struct{}), released: make(chan struct{}), served: make(chan struct{})}
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.rules = append(g.rules, r)
@@ -102,6 +107,34 @@ func (g *Gate) Refuse(match Match, n, status int, body string) *Rule {
 	return g.rule(match, n, func(_ *Rule, w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
 		_, _ = w.Write([]byte(body))
+	})
+}
+
+// Delay serves the next request of the kind only after Release, even if its client has gone by then: a request that
+// was on its way when its sender gave up. The answer goes nowhere.
+func (g *Gate) Delay(match Match) *Rule {
+	return g.rule(match, 1, func(r *Rule, _ http.ResponseWriter, req *http.Request) {
+		late := req.Clone(context.WithoutCancel(req.Context()))
+		body, _ := io.ReadAll(req.Body)
+		late.Body = io.NopCloser(bytes.NewReader(body))
+		go func() {
+			defer close(r.served)
+			select {
+			case <-r.released:
+				g.answer(late)
+			case <-g.open:
+			}
+		}()
+		<-req.Context().Done()
+		panic(http.ErrAbortHandler)
+	})
+}
+
+// Edit changes every request of the kind before it is served.
+func (g *Gate) Edit(match Match, edit func(*http.Request)) *Rule {
+	return g.rule(match, math.MaxInt, func(_ *Rule, w http.ResponseWriter, req *http.Request) {
+		edit(req)
+		g.next.ServeHTTP(w, req)
 	})
 }
 
@@ -151,6 +184,16 @@ func (r *Rule) Reached(tb testing.TB) {
 	case <-r.reached:
 	case <-time.After(Patience):
 		tb.Fatal("no request reached the gate")
+	}
+}
+
+// Served waits until a delayed request was served.
+func (r *Rule) Served(tb testing.TB) {
+	tb.Helper()
+	select {
+	case <-r.served:
+	case <-time.After(Patience):
+		tb.Fatal("the delayed request was not served")
 	}
 }
 

@@ -150,6 +150,21 @@ func (s *Storage) OnlyBackup(tb testing.TB, jobID string, files ...string) {
 	}
 }
 
+// Empties waits until the bucket holds nothing at all.
+func (s *Storage) Empties(tb testing.TB) {
+	tb.Helper()
+	var c Contents
+	defer func() {
+		if tb.Failed() {
+			tb.Logf("the bucket holds %+v", c)
+		}
+	}()
+	Eventually(tb, "the bucket is empty", func() bool {
+		c = s.Contents(tb)
+		return c.Empty()
+	})
+}
+
 // Object reads a small object.
 func (s *Storage) Object(tb testing.TB, key string) []byte {
 	tb.Helper()

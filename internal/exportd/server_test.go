@@ -529,6 +529,19 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
+// TestFailureGivesRoomBack: what a failed snapshot had reserved does not count against the next one.
+func TestFailureGivesRoomBack(t *testing.T) {
+	tries := 0
+	s := start(t, exportd.Config{MaxBytes: 1 << 16, Exports: only(sourceFunc(func(_ context.Context, w io.Writer) error {
+		if tries++; tries == 1 {
+			return zipOf(w, "a", strings.Repeat("x", 1<<20))
+		}
+		return zipOf(w, "a", strings.Repeat("x", 60_000))
+	}))})
+	wantStatus(t, ask(s, "GET", "/files", "Backup-Id", "job1"), 507)
+	wantStatus(t, ask(s, "GET", "/files", "Backup-Id", "job1"), 200)
+}
+
 // TestLimitsGiveWay: a full agent refuses a new job while its snapshots are in use and drops idle ones afterwards.
 func TestLimitsGiveWay(t *testing.T) {
 	for _, c := range []struct {

@@ -109,6 +109,35 @@ func TestSQLiteUncheckpointed(t *testing.T) {
 	}
 }
 
+// TestSQLiteLeftWAL: a WAL that a crashed site left behind is read, but neither merged into the database nor removed: that
+// is for the site's own program to do.
+func TestSQLiteLeftWAL(t *testing.T) {
+	live, left := filepath.Join(t.TempDir(), "site.db"), filepath.Join(t.TempDir(), "site.db")
+	db := sqliteDB(t, live, "wal")
+	execute(t, db, "PRAGMA wal_autocheckpoint=0")
+	execute(t, db, "CREATE TABLE t(id INTEGER PRIMARY KEY, v BLOB)")
+	execute(t, db, fillRows)
+	files := make(map[string]string)
+	for _, ending := range []string{"", "-wal"} {
+		data, err := os.ReadFile(live + ending)
+		if err != nil || len(data) == 0 {
+			t.Fatal(len(data), err)
+		}
+		files[ending] = string(data)
+		write(t, left+ending, files[ending])
+	}
+	archive, _ := snapshot(t, sqliteSource(t, left))
+	restored, _ := unpackDB(t, archive, "site.db")
+	if n := count(t, restored, "SELECT count(*) FROM t"); n != 500 {
+		t.Errorf("%d rows", n)
+	}
+	for ending, before := range files {
+		if after, err := os.ReadFile(left + ending); err != nil || string(after) != before {
+			t.Errorf("site.db%s was changed: %v", ending, err)
+		}
+	}
+}
+
 // TestSQLiteLiveWriter: transactions that commit while the pages are read neither wait for the archive nor get into it, and the
 // archive holds one version.
 func TestSQLiteLiveWriter(t *testing.T) {

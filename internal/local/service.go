@@ -44,6 +44,7 @@ type Service struct {
 	storage    *s3store.Store
 	gateway    *versitygw.Server // nil with a storage of the operator's own
 	exports    *provider.Client
+	status     step.Status
 	hub        *push.Hub
 	executions *executions
 	cleaner    step.Cleaner
@@ -140,11 +141,14 @@ func (s *Service) openExports() error {
 }
 
 func (s *Service) openStore() (err error) {
-	status := step.Status{Now: s.now}
-	s.hub = push.NewHub(func(ctx context.Context, jobID string) (step.View, error) { return status.Read(ctx, jobID) })
-	s.store, err = sqlite.Open(filepath.Join(s.config.DataDir, "sitevault.db"), sqlite.Options{OnChange: s.hub.Notify})
-	status.Jobs, status.Files = s.store, s.store
-	return err
+	path := filepath.Join(s.config.DataDir, "sitevault.db")
+	s.store, err = sqlite.Open(path, sqlite.Options{OnChange: func(c backup.Change) { s.hub.Notify(c) }})
+	if err != nil {
+		return err
+	}
+	s.status = step.Status{Jobs: s.store, Files: s.store, Now: s.now}
+	s.hub = push.NewHub(s.status.Read)
+	return nil
 }
 
 func (s *Service) openSteps() (err error) {
@@ -172,13 +176,12 @@ func (s *Service) openAPI(ctx context.Context) error {
 			return err
 		}
 	}
-	status := step.Status{Jobs: s.store, Files: s.store, Now: s.now}
 	mux := http.NewServeMux()
 	mux.Handle("/", api.New(api.Config{
-		Backups: s.backups, Sites: step.Sites{Store: s.store, Schedules: s.clock, Now: s.now}, Status: status,
+		Backups: s.backups, Sites: step.Sites{Store: s.store, Schedules: s.clock, Now: s.now}, Status: s.status,
 		Objects: s.storage, Tickets: s.store, Identify: identify, Secret: rand.Text, Now: s.now, Version: s.config.Version, Log: s.config.Log,
 	}))
-	mux.Handle("/ws", push.Socket{Hub: s.hub, Status: status, Take: s.takeTicket, Log: s.config.Log})
+	mux.Handle("/ws", push.Socket{Hub: s.hub, Status: s.status, Take: s.takeTicket, Log: s.config.Log})
 	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
 	return nil
 }

@@ -35,7 +35,7 @@ type CreateBackup struct {
 
 // Create stores a pending job and starts its execution. With a key seen before it returns that key's job.
 func (b Backups) Create(ctx context.Context, c CreateBackup) (backup.Job, error) {
-	site, err := b.Sites.GetSite(ctx, c.UserID, c.SiteID)
+	site, err := knownSite(ctx, b.Sites, c.UserID, c.SiteID)
 	if err != nil {
 		return backup.Job{}, err
 	}
@@ -75,7 +75,8 @@ func (b Backups) endOverdue(ctx context.Context, userID, siteID string) bool {
 	}
 	for _, j := range recent {
 		if j.Active() && j.StatusAt(b.Now()) == backup.Failed {
-			return b.Cleaner.EndExpired(ctx, j) == nil
+			b.logged(ctx, "end overdue job", j, b.Cleaner.EndExpired)
+			return true
 		}
 	}
 	return false

@@ -65,8 +65,6 @@ type batch struct {
 	file    backup.File
 	export  Export
 	missing []int
-	started time.Time // of the part that is on its way
-	slowest time.Duration
 }
 
 func (s ExportRangeUpload) batch(ctx context.Context, in ExportRangeUploadIn) (*batch, error) {

@@ -55,10 +55,19 @@ func (s Sites) Put(ctx context.Context, site backup.Site, want int64) (stored ba
 
 // Get reads a site of the user.
 func (s Sites) Get(ctx context.Context, userID, siteID string) (backup.Site, error) {
+	return knownSite(ctx, s.Store, userID, siteID)
+}
+
+func knownSite(ctx context.Context, sites SiteStore, userID, siteID string) (backup.Site, error) {
+	absent := backup.E(backup.NotFound, "there is no site %q; register it first", siteID)
 	if !backup.ValidSiteID(siteID) {
-		return backup.Site{}, backup.E(backup.NotFound, "there is no site %q", siteID)
+		return backup.Site{}, absent
 	}
-	return s.Store.GetSite(ctx, userID, siteID)
+	site, err := sites.GetSite(ctx, userID, siteID)
+	if backup.Is(err, backup.NotFound) {
+		return backup.Site{}, absent
+	}
+	return site, err
 }
 
 // Delete removes a site and its schedule. Its backups stay until their time is over. The schedule goes first: a site

@@ -208,7 +208,7 @@ func (b *Body) CRC64NVME() uint64 {
 func (b *Body) ended() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.err == io.EOF
+	return errors.Is(b.err, io.EOF)
 }
 
 func (b *Body) close() {

@@ -148,7 +148,7 @@ func TestBodyIsDeadAfterItsStore(t *testing.T) {
 		if number == 1 {
 			late = body
 		} else if n, err := late.Read(make([]byte, 3)); n != 0 || err == nil {
-			return fmt.Errorf("late read got %d bytes, %v", n, err)
+			return fmt.Errorf("late read got %d bytes, %w", n, err)
 		}
 		_, err := io.Copy(io.Discard, body)
 		return err
