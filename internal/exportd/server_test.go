@@ -533,8 +533,10 @@ func TestNoRoom(t *testing.T) {
 func TestFailureGivesRoomBack(t *testing.T) {
 	tries := 0
 	s := start(t, exportd.Config{MaxBytes: 1 << 16, Exports: only(sourceFunc(func(_ context.Context, w io.Writer) error {
-		if tries++; tries == 1 {
-			return zipOf(w, "a", strings.Repeat("x", 1<<20))
+		for tries++; tries == 1; {
+			if _, err := w.Write(make([]byte, 4096)); err != nil {
+				return err
+			}
 		}
 		return zipOf(w, "a", strings.Repeat("x", 60_000))
 	}))})
