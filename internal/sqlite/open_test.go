@@ -1,0 +1,192 @@
+package sqlite_test
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/sqlite"
+)
+
+// What was written is there after the next start, whatever the path looks like, and is nobody else's to read.
+func TestReopen(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "50% off? #1.db")
+	store := open(t, path, sqlite.Options{})
+	want := create(t, store, 1)
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got, err := open(t, path, sqlite.Options{}).GetJob(t.Context(), want.JobID)
+	if err != nil || got.Rev != want.Rev {
+		t.Errorf("got %+v, %v", got, err)
+	}
+	for _, name := range []string{path, path + "-wal", path + "-shm", path + ".lock"} {
+		info, err := os.Stat(name)
+		if err != nil {
+			t.Error(err)
+		} else if info.Mode().Perm() != 0o600 {
+			t.Errorf("%s has mode %v, want 0600", name, info.Mode().Perm())
+		}
+	}
+}
+
+// A file that is in use is refused with the process that holds it, and is free once that closes it.
+func TestOneProcess(t *testing.T) {
+	path := databasePath(t)
+	store := open(t, path, sqlite.Options{})
+	for range 2 {
+		_, err := sqlite.Open(path, sqlite.Options{})
+		if !backup.Is(err, backup.StoreUnavailable) || !strings.Contains(err.Error(), fmt.Sprintf("in use by process %d", os.Getpid())) {
+			t.Errorf("second open: %v", err)
+		}
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, path, sqlite.Options{})
+}
+
+// A database of a newer program, a file that is no database and a folder that is not there are refused, and none of
+// them stays locked.
+func TestOpenRefuses(t *testing.T) {
+	newer, foreign, absent := databasePath(t), databasePath(t), filepath.Join(t.TempDir(), "absent", "backups.db")
+	if err := open(t, newer, sqlite.Options{}).Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw(t, newer, "PRAGMA user_version = 1000")
+	if err := os.WriteFile(foreign, []byte(strings.Repeat("no database ", 1000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{newer: "schema version 1000", foreign: "not a database", absent: "no such file"} {
+		for range 2 {
+			_, err := sqlite.Open(path, sqlite.Options{})
+			if err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), path) {
+				t.Errorf("open %s: got %v, want %q", path, err, want)
+			}
+		}
+	}
+}
+
+// raw runs SQL beside the store, as somebody with a shell would, and returns what its first row says.
+func raw(t testing.TB, path, statement string) string {
+	t.Helper()
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	var answer string
+	if err := db.QueryRow(statement).Scan(&answer); err != nil && !errors.Is(err, sql.ErrNoRows) {
+		t.Fatal(err)
+	}
+	return answer
+}
+
+// A closed store answers every call with StoreUnavailable; closing it again is no error.
+func TestClosed(t *testing.T) {
+	store := open(t, databasePath(t), sqlite.Options{})
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := store.CreateJob(t.Context(), newJob(1), backup.Idempotency{}); !backup.Is(err, backup.StoreUnavailable) {
+		t.Errorf("create: %v", err)
+	}
+	if _, err := store.GetJob(t.Context(), "id"); !backup.Is(err, backup.StoreUnavailable) {
+		t.Errorf("get: %v", err)
+	}
+	for _, err := range store.AllSites(t.Context()) {
+		if !backup.Is(err, backup.StoreUnavailable) {
+			t.Errorf("all sites: %v", err)
+		}
+	}
+}
+
+// Closing while many write loses none of the writes that succeeded.
+func TestCloseWaitsForWrites(t *testing.T) {
+	path := databasePath(t)
+	store := open(t, path, sqlite.Options{})
+	file := openFile(t, store, 1)
+	const writers = 16
+	acknowledged := make(chan int, writers)
+	started := make(chan struct{}, writers)
+	for i := range writers {
+		go func() {
+			n := 0
+			for ; ; n++ {
+				err := store.RecordPart(context.Background(), partOf(file, 1+n*writers+i))
+				if n == 0 {
+					started <- struct{}{}
+				}
+				if err != nil {
+					break
+				}
+			}
+			acknowledged <- n
+		}()
+	}
+	for range writers {
+		<-started
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	want := 0
+	for range writers {
+		want += <-acknowledged
+	}
+	got, err := open(t, path, sqlite.Options{}).GetFile(t.Context(), file.JobID, file.Name)
+	if err != nil || got.Recorded.Parts != want || want < writers {
+		t.Errorf("recorded %d parts (%v), acknowledged %d", got.Recorded.Parts, err, want)
+	}
+}
+
+// The clock gets the sites of all users, over more than one page, and can stop in between.
+func TestAllSites(t *testing.T) {
+	store := open(t, databasePath(t), sqlite.Options{})
+	const users, sites = 6, 200
+	for i := range users * sites {
+		site := backup.Site{UserID: fmt.Sprintf("user-%d", i%users), SiteID: fmt.Sprintf("site-%03d", i/users)}
+		if err := store.PutSite(t.Context(), site); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := 0
+	for site, err := range store.AllSites(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := fmt.Sprintf("user-%d/site-%03d", seen/sites, seen%sites); site.UserID+"/"+site.SiteID != want {
+			t.Fatalf("site %d is %s/%s, want %s", seen, site.UserID, site.SiteID, want)
+		}
+		seen++
+	}
+	if seen != users*sites {
+		t.Errorf("saw %d sites, want %d", seen, users*sites)
+	}
+	for range store.AllSites(t.Context()) {
+		break
+	}
+}
+
+// A service that starts finds exactly the jobs that were active when it ended.
+func TestActiveJobs(t *testing.T) {
+	store := open(t, databasePath(t), sqlite.Options{})
+	statuses := []backup.Status{backup.Pending, backup.Running, backup.Done, backup.Failed, backup.Deleting, backup.Deleted}
+	for i, status := range statuses {
+		job := create(t, store, i)
+		job.Status = status
+		if err := store.SwapJob(t.Context(), job); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := store.ActiveJobs(t.Context())
+	if err != nil || len(got) != 2 || got[0].Status != backup.Pending || got[1].Status != backup.Running {
+		t.Errorf("got %+v, %v", got, err)
+	}
+}
