@@ -79,34 +79,41 @@ func (v *service) runJobs(ctx context.Context, jobs int) (latencies []time.Durat
 	if err != nil {
 		return nil, 0, err
 	}
-	// Jobs start in the order of their creation, so that the newest page is done last; the rest is checked once.
 	for {
-		done, err := v.allDone(ctx, jobs)
-		if err != nil || done {
-			return latencies, time.Since(started), err
+		last, err := v.allDone(ctx, jobs)
+		if err != nil || !last.IsZero() {
+			return latencies, last.Sub(started), err
 		}
-		time.Sleep(50 * time.Millisecond)
+		time.Sleep(pollEvery)
 	}
 }
 
-func (v *service) allDone(ctx context.Context, jobs int) (bool, error) {
+// allDone returns when the last job was done, or the zero time as long as one is not. Jobs start in the order of their
+// creation, so that the newest, on the first page, are done last.
+func (v *service) allDone(ctx context.Context, jobs int) (last time.Time, err error) {
 	seen := 0
 	for token := ""; ; {
 		var page api.BackupPage
-		if err := v.call(ctx, http.MethodGet, "/v1/backup?limit=500&pageToken="+token, nil, &page); err != nil {
-			return false, err
+		if err := v.call(ctx, http.MethodGet, "/v1/backup?limit=100&pageToken="+token, nil, &page); err != nil {
+			return last, err
 		}
 		for _, b := range page.Backups {
 			if b.Status == backup.Failed {
-				return false, fmt.Errorf("backup %s failed: %+v", b.JobID, b.Error)
+				return last, fmt.Errorf("backup %s failed: %+v", b.JobID, b.Error)
 			}
 			if b.Status != backup.Done {
-				return false, nil
+				return time.Time{}, nil
+			}
+			if b.FinishedAt.After(last) {
+				last = *b.FinishedAt
 			}
 			seen++
 		}
-		if token = page.NextPageToken; token == "" {
-			return seen == jobs, nil
+		if token = page.NextPageToken; token == "" && seen != jobs {
+			return last, fmt.Errorf("%d jobs created, %d listed", jobs, seen)
+		}
+		if token == "" {
+			return last, nil
 		}
 	}
 }
