@@ -1,0 +1,258 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/jedib0t/go-pretty/v6/progress"
+	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
+
+	"github.com/sitevault/sitevault/internal/api"
+	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/client"
+)
+
+func (p *program) backupWatchCommand() *cobra.Command {
+	return p.onJob(&cobra.Command{
+		Use: "watch BACKUP", Short: "Show a backup's progress until it is over",
+		Long:    "Show a backup's progress until it is over: bars on a terminal, else one JSON line for each change.\nThe exit code is 3 if the backup has failed.",
+		Example: "  sitevault backup watch shop@latest\n  sitevault backup watch shop@latest -o jsonl | jq .progress",
+	}, newestAny, p.watch)
+}
+
+// watch shows a backup until it is over; *backupFailed if that is not well.
+func (p *program) watch(ctx context.Context, c *client.Client, id string) error {
+	show := p.watcher()
+	job, err := c.Watch(ctx, id, show.backup)
+	show.close()
+	if err != nil {
+		if errors.Is(err, context.Canceled) {
+			fmt.Fprintf(p.err, "The backup goes on. Watch it again with: sitevault backup watch %s\n", id)
+		}
+		return err
+	}
+	return p.watched(job)
+}
+
+// watched tells how a backup ended.
+func (p *program) watched(job api.BackupDetail) error {
+	switch job.Status {
+	case backup.Done:
+		if p.outputFormat() == formatTable {
+			fmt.Fprintf(p.out, "Backup %s of site %s is done: %s in %s, proven equal to the exports, kept until %s.\n",
+				job.JobID, job.SiteID, humanize.IBytes(uint64(job.SizeBytes)), took(job.Backup), at(job.DeleteAt))
+		}
+		return nil
+	case backup.Failed:
+		fmt.Fprint(p.err, failureText(job))
+		return &backupFailed{job.JobID}
+	}
+	fmt.Fprintf(p.err, "Backup %s is %s.\n", job.JobID, job.Status)
+	return &backupFailed{job.JobID}
+}
+
+// shower shows how something gets on.
+type shower interface {
+	backup(api.BackupDetail)
+	download(provider string, doneBytes, totalBytes int64)
+	close()
+}
+
+func (p *program) watcher() shower {
+	if p.outputFormat() != formatTable {
+		return &jsonShower{out: p.out}
+	}
+	return p.personShower()
+}
+
+// personShower shows bars on a terminal and a line a second elsewhere.
+func (p *program) personShower() shower {
+	if p.terminal(p.err) {
+		return newBars(p)
+	}
+	return &lineShower{out: p.err, now: p.now}
+}
+
+// jsonShower prints one JSON line for each change of a backup.
+type jsonShower struct{ out io.Writer }
+
+func (s *jsonShower) backup(job api.BackupDetail)   { printLine(s.out, job) }
+func (s *jsonShower) download(string, int64, int64) {}
+func (s *jsonShower) close()                        {}
+
+// lineEvery is the least time between two lines, unless the status changes.
+const lineEvery = time.Second
+
+// lineShower prints plain lines.
+type lineShower struct {
+	out  io.Writer
+	now  func() time.Time
+	last time.Time
+	seen string
+}
+
+func (s *lineShower) backup(job api.BackupDetail) {
+	if !s.due(string(job.Status), client.Over(job.Status)) {
+		return
+	}
+	g := job.Progress
+	fmt.Fprintf(s.out, "%-8s %s  %d of %d parts, %s of %s\n", job.Status, percent(g.Bytes, g.TotalBytes),
+		g.Parts, g.TotalParts, humanize.IBytes(uint64(g.Bytes)), humanize.IBytes(uint64(g.TotalBytes)))
+}
+
+func (s *lineShower) download(provider string, done, total int64) {
+	if s.due("download "+provider, done == total) {
+		fmt.Fprintf(s.out, "download %s %s of %s\n", provider, percent(done, total), humanize.IBytes(uint64(total)))
+	}
+}
+
+func (s *lineShower) close() {}
+
+// due tells whether a line may be printed now: always when what it is about is new or at its end.
+func (s *lineShower) due(subject string, end bool) bool {
+	now := s.now()
+	if subject == s.seen && !end && now.Sub(s.last) < lineEvery {
+		return false
+	}
+	s.seen, s.last = subject, now
+	return true
+}
+
+func percent(done, total int64) string {
+	if total == 0 {
+		return "  0%"
+	}
+	return fmt.Sprintf("%3d%%", int(float64(done)/float64(total)*100))
+}
+
+const (
+	barEvery    = 100 * time.Millisecond
+	barLength   = 24
+	labelLength = 44
+)
+
+// bars shows one bar for each file.
+type bars struct {
+	writer   progress.Writer
+	now      func() time.Time
+	ended    chan struct{}
+	trackers map[string]*progress.Tracker
+	rates    map[string]*rate
+}
+
+func newBars(p *program) *bars {
+	w := progress.NewWriter()
+	style := progress.StyleDefault
+	style.Visibility = progress.StyleVisibility{Percentage: true, Tracker: true}
+	if p.colors(p.err) {
+		style.Colors.Tracker, style.Colors.Error = text.Colors{text.FgCyan}, text.Colors{text.FgRed}
+	}
+	style.Options.Separator, style.Options.PercentFormat, style.Options.PercentIndeterminate = " ", "%3.0f%%", "   ?"
+	style.Options.DoneString, style.Options.ErrorString = "done", "failed"
+	w.SetStyle(style)
+	w.SetOutputWriter(p.err)
+	w.SetUpdateFrequency(barEvery)
+	w.SetTrackerLength(barLength)
+	w.SetMessageLength(labelLength)
+	w.SetTrackerPosition(progress.PositionRight)
+	b := &bars{writer: w, now: p.now, ended: make(chan struct{}), trackers: map[string]*progress.Tracker{}, rates: map[string]*rate{}}
+	go func() {
+		defer close(b.ended)
+		w.Render()
+	}()
+	return b
+}
+
+func (b *bars) backup(job api.BackupDetail) {
+	for _, f := range job.Files {
+		note := fmt.Sprintf("%d/%d parts", f.Progress.Parts, f.Progress.TotalParts)
+		switch backup.FileStatus(f.Status) {
+		case backup.FileCompleting, backup.FileStored:
+			note = "proving"
+		}
+		if f.Progress.TotalParts == 0 {
+			note = "waiting for the export"
+		}
+		t := b.set(f.Name, note, f.Progress.Bytes, f.Progress.TotalBytes)
+		switch {
+		case f.Status == string(backup.FileDone):
+			t.MarkAsDone()
+		case f.Status == string(backup.FileFailed), job.Status == backup.Failed:
+			t.MarkAsErrored()
+		}
+	}
+}
+
+func (b *bars) download(provider string, done, total int64) {
+	t := b.set(provider, humanize.IBytes(uint64(total)), done, total)
+	if done == total {
+		t.MarkAsDone()
+	}
+}
+
+// set moves the bar of that name, which may be new.
+func (b *bars) set(name, note string, done, total int64) *progress.Tracker {
+	t := b.trackers[name]
+	if t == nil || t.IsErrored() {
+		t = &progress.Tracker{Message: name, AutoStopDisabled: true}
+		b.trackers[name], b.rates[name] = t, &rate{}
+		b.writer.AppendTracker(t)
+	}
+	label := fmt.Sprintf("%-12s %s", name, note)
+	if done < total {
+		label += b.rates[name].note(done, total, b.now())
+	}
+	t.UpdateMessage(label)
+	t.UpdateTotal(total)
+	t.SetValue(done)
+	return t
+}
+
+// close draws the last state. The renderer takes no Stop before it has begun, so it is told until it ends.
+func (b *bars) close() {
+	for {
+		b.writer.Stop()
+		select {
+		case <-b.ended:
+			return
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// rate smooths the speed of something that is reported now and then.
+type rate struct {
+	bytes          int64
+	at             time.Time
+	bytesPerSecond float64
+}
+
+const (
+	rateWeight = 0.3 // of the newest measurement
+	rateLeast  = 200 * time.Millisecond
+)
+
+// note is the speed and about how long it will still take, once that is known.
+func (r *rate) note(done, total int64, now time.Time) string {
+	switch elapsed := now.Sub(r.at); {
+	case r.at.IsZero():
+		r.bytes, r.at = done, now
+	case elapsed >= rateLeast:
+		measured := float64(done-r.bytes) / elapsed.Seconds()
+		if r.bytesPerSecond == 0 {
+			r.bytesPerSecond = measured
+		}
+		r.bytesPerSecond += rateWeight * (measured - r.bytesPerSecond)
+		r.bytes, r.at = done, now
+	}
+	if r.bytesPerSecond < 1 {
+		return ""
+	}
+	left := time.Duration(float64(total-done) / r.bytesPerSecond * float64(time.Second)).Round(time.Second)
+	return fmt.Sprintf(" %s/s ~%s", humanize.IBytes(uint64(r.bytesPerSecond)), left)
+}

@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/spf13/cobra"
+)
+
+const secretHelp = `A secret is the value of the Authorization header that the service sends to a site's export: a bare token, or a value
+with its scheme, such as "Basic dXNlcjpwYXNz". Sites name it: --provider files=URL,secret=NAME.
+
+These commands write to the data folder of the service on this machine, where only its owner can read them. A running
+service takes a new value up at once. The value is never given on the command line.`
+
+const secretPutExample = `  openssl rand -hex 32 | tee token | sitevault secret put shop
+  sitevault secret put shop --file token`
+
+// maxSecretBytes is the limit of the service.
+const maxSecretBytes = 8 << 10
+
+var secretName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+
+// secrets is where the secrets of one user lie.
+type secrets struct{ data, user string }
+
+func (s secrets) dir() string { return filepath.Join(s.data, "secrets", s.user) }
+
+func (p *program) secretCommand() *cobra.Command {
+	s := &secrets{}
+	commands := []*cobra.Command{p.secretPutCommand(s), p.secretListCommand(s), p.secretDeleteCommand(s)}
+	for _, c := range commands {
+		p.dataFlag(c, &s.data)
+		c.Flags().StringVar(&s.user, "user", "local", "whose secret; other than \"local\" only with sign-in")
+	}
+	return groupCommand(&cobra.Command{Use: "secret", Short: "Keep the secrets that open a site's exports", Long: secretHelp}, commands...)
+}
+
+func (p *program) secretPutCommand(s *secrets) *cobra.Command {
+	var file string
+	cmd := &cobra.Command{
+		Use: "put NAME", Short: "Store a secret, read from standard input or a file", Long: secretHelp, Example: secretPutExample, Args: arguments(1, 1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			value, err := p.readSecret(file)
+			if err != nil {
+				return err
+			}
+			return s.put(args[0], value)
+		},
+	}
+	cmd.Flags().StringVar(&file, "file", "", "file that holds the value (default: standard input)")
+	return cmd
+}
+
+func (p *program) readSecret(file string) ([]byte, error) {
+	var input io.Reader = p.in
+	if file != "" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, usage("--file: %w", err)
+		}
+		defer f.Close()
+		input = f
+	} else if p.terminal(p.in) {
+		fmt.Fprintln(p.err, "Type the secret, then Enter and Ctrl-D. What you type is shown.")
+	}
+	value, err := io.ReadAll(io.LimitReader(input, maxSecretBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the secret: %w", err)
+	}
+	value = bytes.TrimRight(value, "\r\n")
+	switch {
+	case len(value) == 0:
+		return nil, usage("the secret is empty")
+	case len(value) > maxSecretBytes:
+		return nil, usage("the secret has more than %d bytes", maxSecretBytes)
+	case bytes.ContainsAny(value, "\r\n\x00"):
+		return nil, usage("the secret has more than one line; a header's value has one")
+	}
+	return value, nil
+}
+
+// put replaces the file in one step, so that a running service reads the old value or the new one.
+func (s secrets) put(name string, value []byte) error {
+	if err := s.check(name); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(s.dir(), 0o700); err != nil {
+		return fmt.Errorf("secret %s: %w", name, err)
+	}
+	temporary, err := os.CreateTemp(s.dir(), ".new-*") // mode 0600
+	if err != nil {
+		return fmt.Errorf("secret %s: %w", name, err)
+	}
+	defer os.Remove(temporary.Name()) // gone after the rename
+	_, err = temporary.Write(value)
+	if err = errors.Join(err, temporary.Sync(), temporary.Close()); err == nil {
+		err = os.Rename(temporary.Name(), filepath.Join(s.dir(), name))
+	}
+	if err != nil {
+		return fmt.Errorf("secret %s: %w", name, err)
+	}
+	return nil
+}
+
+var userName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+
+func (s secrets) check(name string) error {
+	if !userName.MatchString(s.user) {
+		return usage("--user %q is not a user's id", s.user)
+	}
+	if !secretName.MatchString(name) {
+		return usage("secret name %q: use 1 to 63 lower-case letters, digits and hyphens, starting with a letter or digit", name)
+	}
+	return nil
+}
+
+func (p *program) secretListCommand(s *secrets) *cobra.Command {
+	return &cobra.Command{
+		Use: "list", Short: "List the names of the secrets", Args: arguments(0, 0),
+		RunE: func(*cobra.Command, []string) error {
+			names, err := s.names()
+			if err != nil {
+				return err
+			}
+			return showAll(p, columns[string]{{"NAME", func(name string) string { return name }}}, names)
+		},
+	}
+}
+
+func (s secrets) names() ([]string, error) {
+	if err := s.check("any"); err != nil {
+		return nil, err
+	}
+	entries, err := os.ReadDir(s.dir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("list secrets: %w", err)
+	}
+	names := []string{}
+	for _, e := range entries {
+		if secretName.MatchString(e.Name()) {
+			names = append(names, e.Name())
+		}
+	}
+	return names, nil
+}
+
+func (p *program) secretDeleteCommand(s *secrets) *cobra.Command {
+	return &cobra.Command{
+		Use: "delete NAME", Short: "Delete a secret; backups of sites that name it fail from now on", Args: arguments(1, 1),
+		ValidArgsFunction: func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+			names, err := s.names()
+			if err != nil || len(args) > 0 {
+				return nil, cobra.ShellCompDirectiveNoFileComp
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+		RunE: func(_ *cobra.Command, args []string) error { return s.delete(args[0]) },
+	}
+}
+
+func (s secrets) delete(name string) error {
+	if err := s.check(name); err != nil {
+		return err
+	}
+	err := os.Remove(filepath.Join(s.dir(), name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return &notFoundError{"there is no secret " + name + " in " + s.dir()}
+	}
+	return err
+}

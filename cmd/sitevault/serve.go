@@ -1,0 +1,170 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/url"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/sitevault/sitevault/internal/local"
+)
+
+const serveHelp = `Run the whole service on this machine: the API, the live progress, the daily runs, and the same state machine
+that runs on AWS. Jobs lie in a SQLite file; a service that was killed goes on where it was.
+
+Archives go to an S3 server (versitygw) that is started for you on a folder below --data, or to any S3 storage that
+--s3-endpoint names. Its keys come from the environment only: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+
+Exports are fetched from public addresses only. A site on this machine or in your own network is allowed by name,
+address or block: --allow-host 127.0.0.1:8421, --allow-host 10.0.0.0/8, --allow-host nas.local.
+
+Without --issuer there is no sign-in, and the service listens on this machine only. With it, every user of that OpenID
+Connect issuer has sites and backups of their own.
+
+SIGINT or SIGTERM ends it cleanly; running backups go on at the next start. A second signal ends it at once.`
+
+const serveExample = `  sitevault serve --allow-host 127.0.0.1:8421
+  sitevault serve --data /srv/sitevault --listen 127.0.0.1:9000 --log-format json
+  AWS_ACCESS_KEY_ID=... AWS_SECRET_ACCESS_KEY=... sitevault serve \
+    --s3-endpoint https://s3.eu-central-1.amazonaws.com --s3-region eu-central-1 --s3-bucket my-backups`
+
+// serveFlags are what only the command line knows.
+type serveFlags struct {
+	data      string
+	logFormat string
+	logLevel  string
+}
+
+func (p *program) serveCommand() *cobra.Command {
+	config, f := local.DefaultConfig(""), serveFlags{}
+	cmd := &cobra.Command{
+		Use: "serve", Short: "Run the whole service on this machine", Long: serveHelp, Example: serveExample, Args: arguments(0, 0),
+		RunE: func(cmd *cobra.Command, _ []string) error { return p.serve(cmd, config, f) },
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&config.Listen, "listen", config.Listen, "address to listen on; port 0 takes a free one")
+	flags.StringVar(&config.S3.Endpoint, "s3-endpoint", "", "URL of an S3 storage (default: an S3 server on a folder, started for you)")
+	flags.StringVar(&config.S3.Bucket, "s3-bucket", "", "bucket for the archives; must exist at --s3-endpoint")
+	flags.StringVar(&config.S3.Region, "s3-region", "us-east-1", "region of --s3-endpoint")
+	flags.BoolVar(&config.S3.PathStyle, "s3-path-style", false, "put the bucket into the path instead of the host name, as most storages but Amazon's want it")
+	flags.StringVar(&config.VersityGW, "versitygw", "", "path of the versitygw program (default: beside this program, in bin/ or in PATH)")
+	flags.StringSliceVar(&config.AllowHosts, "allow-host", nil, "address, block or name that exports may come from although it is not public (repeatable)")
+	flags.StringVar(&config.Issuer, "issuer", "", "OpenID Connect issuer whose tokens are accepted (default: no sign-in, one local user)")
+	flags.StringVar(&config.Audience, "audience", "", "audience that the tokens of --issuer must have")
+	flags.DurationVar(&config.Policy.JobTimeout, "job-timeout", config.Policy.JobTimeout, "a backup is given up after this time")
+	flags.DurationVar(&config.Policy.FailedKeep, "failed-keep", config.Policy.FailedKeep, "a failed backup is deleted after this time")
+	flags.DurationVar(&config.Policy.RetryWindow, "retry-window", config.Policy.RetryWindow, "parts of a failed backup wait this long for a retry")
+	flags.IntVar(&config.Executions, "executions", config.Executions, "backups that run at the same time; more wait")
+	p.logFlags(cmd, &f)
+	p.fromEnvironment(cmd, "SITEVAULT_")
+	p.dataFlag(cmd, &f.data)
+	return cmd
+}
+
+func (p *program) dataFlag(cmd *cobra.Command, data *string) {
+	cmd.Flags().StringVar(data, "data", p.defaultData(), "data folder of the service [$SITEVAULT_DATA]")
+	if err := cmd.MarkFlagDirname("data"); err != nil {
+		panic(err)
+	}
+}
+
+func (p *program) logFlags(cmd *cobra.Command, f *serveFlags) {
+	cmd.Flags().StringVar(&f.logFormat, "log-format", "text", "text or json; the log goes to standard error")
+	cmd.Flags().StringVar(&f.logLevel, "log-level", "info", "debug, info, warn or error")
+	complete(cmd, "log-format", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
+	complete(cmd, "log-level", cobra.FixedCompletions([]string{"debug", "info", "warn", "error"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// defaultData is where the environment or the XDG Base Directory Specification wants it.
+func (p *program) defaultData() string {
+	if data := p.getenv("SITEVAULT_DATA"); data != "" {
+		return data
+	}
+	if base := p.getenv("XDG_DATA_HOME"); filepath.IsAbs(base) {
+		return filepath.Join(base, "sitevault")
+	}
+	return filepath.Join(p.getenv("HOME"), ".local", "share", "sitevault")
+}
+
+func (p *program) logger(f serveFlags) (*slog.Logger, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(f.logLevel)); err != nil {
+		return nil, usage("--log-level is debug, info, warn or error, not %q", f.logLevel)
+	}
+	options := &slog.HandlerOptions{Level: level}
+	switch f.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(p.err, options)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(p.err, options)), nil
+	}
+	return nil, usage("--log-format is text or json, not %q", f.logFormat)
+}
+
+func (p *program) serve(cmd *cobra.Command, c local.Config, f serveFlags) (err error) {
+	if c.Log, err = p.logger(f); err != nil {
+		return err
+	}
+	if c.DataDir, err = filepath.Abs(f.data); err != nil {
+		return err
+	}
+	c.Version, c.Now = p.version, p.now
+	if err := p.completeServe(&c); err != nil {
+		return err
+	}
+	service, err := local.Open(cmd.Context(), c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, service.Close()) }()
+	p.announceService(p.out, service.URL(), c)
+	return service.Serve(cmd.Context())
+}
+
+// completeServe checks what belongs together and takes the storage's keys from the environment.
+func (p *program) completeServe(c *local.Config) error {
+	if c.Executions < 1 {
+		return usage("--executions is at least 1")
+	}
+	if c.Policy.JobTimeout <= 0 || c.Policy.FailedKeep <= 0 || c.Policy.RetryWindow < 0 {
+		return usage("--job-timeout and --failed-keep are more than 0, --retry-window is not less")
+	}
+	if (c.Issuer == "") != (c.Audience == "") {
+		return usage("--issuer and --audience belong together")
+	}
+	if c.S3.Endpoint == "" {
+		if c.S3.Bucket == "" {
+			c.S3.Bucket = "sitevault"
+		}
+		return nil
+	}
+	if u, err := url.Parse(c.S3.Endpoint); err != nil || u.Host == "" || u.User != nil {
+		return usage("--s3-endpoint is a URL such as https://s3.eu-central-1.amazonaws.com")
+	}
+	c.S3.AccessKey, c.S3.SecretKey = p.getenv("AWS_ACCESS_KEY_ID"), p.getenv("AWS_SECRET_ACCESS_KEY")
+	if c.S3.Bucket == "" || c.S3.AccessKey == "" || c.S3.SecretKey == "" {
+		return usage("--s3-endpoint needs --s3-bucket, and the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+	}
+	return nil
+}
+
+func (p *program) announceService(w io.Writer, address string, c local.Config) {
+	fmt.Fprintf(w, "Sitevault %s listens on %s\n", p.version, address)
+	fmt.Fprintf(w, "Data lies in %s\n", c.DataDir)
+	if c.S3.Endpoint != "" {
+		fmt.Fprintf(w, "Archives lie in bucket %s at %s\n", c.S3.Bucket, c.S3.Endpoint)
+	}
+	server := ""
+	if address != defaultServer {
+		server = " --server " + address
+	}
+	fmt.Fprintf(w, "Next: sitevault%s site put my-site --provider files=URL-OF-AN-EXPORT\n", server)
+	fmt.Fprintf(w, "      (sitevault agent --files FOLDER exports a folder of this machine and prints its URL)\n")
+}
+
+const shutdownTime = 10 * time.Second
