@@ -23,7 +23,7 @@ var modelRules = []storeRule{
 func modelCheck(c storeCase) {
 	var runs atomic.Int64
 	rapid.Check(c.T, func(t *rapid.T) {
-		w := newModelRun(t, c, int(runs.Add(1)))
+		w := newModelRun(c, int(runs.Add(1)))
 		t.Repeat(map[string]func(*rapid.T){
 			"create job": w.createJob,
 			"swap job":   w.swapJob,
@@ -52,7 +52,7 @@ type modelRun struct {
 	uploads      int
 }
 
-func newModelRun(_ *rapid.T, c storeCase, run int) *modelRun {
+func newModelRun(c storeCase, run int) *modelRun {
 	return &modelRun{
 		ctx: c.Context(), model: NewMemoryStore(), store: c.store, run: run, now: storeEpoch, policy: backup.DefaultPolicy(),
 		users: []string{fmt.Sprintf("ada-%d", run), fmt.Sprintf("bob-%d", run)}, sites: []string{"blog", "shop"},
@@ -104,7 +104,7 @@ func (w *modelRun) createJob(t *rapid.T) {
 	}
 }
 
-// draw takes mostly the newest image of those seen, sometimes a stale one.
+// draw takes one of those seen.
 func draw[T any](t *rapid.T, seen []T, what string) T {
 	if len(seen) == 0 {
 		t.Skip("nothing there yet")
@@ -112,6 +112,7 @@ func draw[T any](t *rapid.T, seen []T, what string) T {
 	return rapid.SampledFrom(seen).Draw(t, what)
 }
 
+// drawJob takes the job as it is, or now and then a stale image of one.
 func (w *modelRun) drawJob(t *rapid.T) backup.Job {
 	id := draw(t, w.jobs, "job")
 	if rapid.IntRange(0, 4).Draw(t, "stale") == 0 {
@@ -187,7 +188,7 @@ func (w *modelRun) drawFile(t *rapid.T) (backup.Job, backup.File) {
 	return job, file
 }
 
-func (w *modelRun) fileTransitions(t *rapid.T, job backup.Job, f backup.File) map[string]func() (backup.File, error) {
+func (w *modelRun) fileTransitions(job backup.Job, f backup.File) map[string]func() (backup.File, error) {
 	w.uploads++
 	upload := backup.Upload{UploadID: fmt.Sprintf("up-%d", w.uploads), Key: "key", Token: "token"}
 	failure := backup.NewFailure(backup.UploadLost, f.Name, "detail", w.now)
@@ -208,7 +209,7 @@ func (w *modelRun) fileTransitions(t *rapid.T, job backup.Job, f backup.File) ma
 
 func (w *modelRun) swapFile(t *rapid.T) {
 	job, file := w.drawFile(t)
-	name, next := legal(t, w.fileTransitions(t, job, file))
+	name, next := legal(t, w.fileTransitions(job, file))
 	guard := rapid.SampledFrom([]backup.FileGuard{guardOf(job), guardOf(job), backup.Guard(job.JobID, job.Attempt)}).Draw(t, "guard")
 	guard.JobID = next.JobID
 	if w.both(t, name+" file", func(s step.Store) error { return s.SwapFile(w.ctx, guard, next) }) == nil {

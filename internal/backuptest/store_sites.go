@@ -117,7 +117,7 @@ func listSites(c storeCase) {
 // listSites reads all pages of a query.
 func (c storeCase) listSites(q backup.SiteQuery) (ids []string) {
 	c.Helper()
-	for {
+	for range mostPages {
 		page, err := c.store.ListSites(c.Context(), q)
 		c.need(err, "list sites")
 		if len(page) > q.Limit {
@@ -132,6 +132,8 @@ func (c storeCase) listSites(q backup.SiteQuery) (ids []string) {
 		}
 		q.After = page[len(page)-1].SiteID
 	}
+	c.Fatalf("more than %d pages", mostPages)
+	return nil
 }
 
 var ticketRules = []storeRule{

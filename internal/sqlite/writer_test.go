@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -18,7 +19,7 @@ import (
 func TestGroupKeepsWritesApart(t *testing.T) {
 	path := databasePath(t)
 	synctest.Test(t, func(t *testing.T) {
-		gate := newGate()
+		gate := &gate{}
 		store := open(t, path, sqlite.Options{OnChange: gate.pass})
 		file := openFile(t, store, 1)
 		fresh, stale := create(t, store, 2), create(t, store, 3)
@@ -96,8 +97,6 @@ type gate struct {
 	closed chan struct{} // nil: open
 }
 
-func newGate() *gate { return &gate{} }
-
 func (g *gate) shut() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -120,16 +119,58 @@ func (g *gate) pass(backup.Change) {
 	}
 }
 
-// A caller whose time is up while others are being written withdraws, and its write never happens.
+// A transaction that SQLite itself gives up fails every write of the group, keeps none of them, and the next write
+// starts a new one.
+func TestLostTransaction(t *testing.T) {
+	path := databasePath(t)
+	synctest.Test(t, func(t *testing.T) {
+		gate := &gate{}
+		store := open(t, path, sqlite.Options{OnChange: gate.pass})
+		file := openFile(t, store, 1)
+		raw(t, path, "CREATE TRIGGER lost BEFORE INSERT ON tickets BEGIN SELECT raise(ROLLBACK, 'lost'); END")
+		gate.shut()
+		var group sync.WaitGroup
+		group.Go(func() { create(t, store, 2) })
+		synctest.Wait()
+		for n := range 8 {
+			group.Go(func() {
+				if err := store.RecordPart(t.Context(), partOf(file, n)); !backup.Is(err, backup.StoreUnavailable) {
+					t.Errorf("part %d: %v", n, err)
+				}
+			})
+		}
+		group.Go(func() {
+			if err := store.PutTicket(t.Context(), "digest", backup.Ticket{}); !backup.Is(err, backup.StoreUnavailable) {
+				t.Errorf("ticket: %v", err)
+			}
+		})
+		synctest.Wait()
+		gate.open()
+		group.Wait()
+		if got, err := store.GetFile(t.Context(), file.JobID, file.Name); err != nil || got.Recorded.Parts != 0 {
+			t.Errorf("file after the lost transaction: %+v, %v", got, err)
+		}
+		if err := store.RecordPart(t.Context(), partOf(file, 9)); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// A caller whose time is up while others are being written withdraws, and its write never happens. The one before it
+// returns only after its change was heard.
 func TestWaitingCallerWithdraws(t *testing.T) {
 	path := databasePath(t)
 	synctest.Test(t, func(t *testing.T) {
-		gate := newGate()
+		gate := &gate{}
 		store := open(t, path, sqlite.Options{OnChange: gate.pass})
 		gate.shut()
 		var group sync.WaitGroup
-		group.Go(func() { create(t, store, 1) })
+		var returned atomic.Bool
+		group.Go(func() { create(t, store, 1); returned.Store(true) })
 		synctest.Wait()
+		if returned.Load() {
+			t.Error("a write returned before its change was heard")
+		}
 		ctx, cancel := context.WithCancel(t.Context())
 		group.Go(func() {
 			if _, err := store.CreateJob(ctx, newJob(2), backup.Idempotency{}); !errors.Is(err, context.Canceled) {
