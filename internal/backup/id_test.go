@@ -1,0 +1,114 @@
+package backup_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+func TestExecutionNameRoundTrip(t *testing.T) {
+	for attempt := 1; attempt <= backup.MaxAttempts; attempt++ {
+		name := backup.ExecutionName(jobID, attempt)
+		id, got, err := backup.ParseExecutionName(name)
+		if err != nil || id != jobID || got != attempt {
+			t.Errorf("%s parses as %s attempt %d, %v", name, id, got, err)
+		}
+		if len(name) > backup.MaxExecutionNameLen {
+			t.Errorf("%s is longer than Step Functions allows", name)
+		}
+	}
+}
+
+func TestParseExecutionNameRefuses(t *testing.T) {
+	for _, name := range []string{
+		"", "-", "-1", jobID, jobID + "-", jobID + "-0", jobID + "--1", jobID + "-01", jobID + "-+1", jobID + "-1 ", jobID + "-1-2",
+		jobID + "-9999999999999999999999", strings.ToLower(jobID) + "-1", jobID[1:] + "-1", "8" + jobID[1:] + "-1", jobID + "-1\n",
+	} {
+		if id, attempt, err := backup.ParseExecutionName(name); err == nil {
+			t.Errorf("%q parses as %s attempt %d", name, id, attempt)
+		}
+	}
+}
+
+// Whatever parses is the name of exactly that execution.
+func FuzzParseExecutionName(f *testing.F) {
+	f.Add(jobID + "-1")
+	f.Add(jobID + "-01")
+	f.Add("-")
+	f.Fuzz(func(t *testing.T, name string) {
+		id, attempt, err := backup.ParseExecutionName(name)
+		if err != nil {
+			return
+		}
+		if backup.ExecutionName(id, attempt) != name || !backup.ValidJobID(id) || attempt < 1 {
+			t.Errorf("%q parses as %q attempt %d", name, id, attempt)
+		}
+	})
+}
+
+// Keys lie under the job's prefix and carry the attempt that opened the upload.
+func TestKeys(t *testing.T) {
+	j := newJob()
+	if got := j.Prefix(); got != "ada/blog/"+jobID+"/" {
+		t.Errorf("prefix %s", got)
+	}
+	if got := j.ManifestKey(); got != j.Prefix()+"manifest.json" || backup.KeyAttempt(got) != 0 {
+		t.Errorf("manifest %s of attempt %d", got, backup.KeyAttempt(got))
+	}
+	for attempt := 1; attempt <= backup.MaxAttempts; attempt++ {
+		key := j.FileKey("files-a7", attempt, "RANDOM")
+		if got := backup.KeyAttempt(key); got != attempt || !strings.HasPrefix(key, j.Prefix()) {
+			t.Errorf("key %s: attempt %d, want %d", key, got, attempt)
+		}
+	}
+	longest := backup.Job{UserID: strings.Repeat("u", 64), SiteID: strings.Repeat("s", 63), JobID: jobID}
+	if key := longest.FileKey(strings.Repeat("f", 32), backup.MaxAttempts, strings.Repeat("R", 26)); len(key) > backup.MaxKeyBytes {
+		t.Errorf("a key of %d bytes is possible", len(key))
+	}
+}
+
+// KeyAttempt finds the attempt in every key that FileKey makes, and 0 in whatever else lies in a bucket.
+func FuzzKeyAttempt(f *testing.F) {
+	f.Add("files", 1, "RANDOM", "ada/blog/x/files-a1-R.zip")
+	f.Add("files-a9-x", 5, "", "manifest.json")
+	f.Add("a", 3, "-a9-x", "-a99999999999-x.zip")
+	f.Fuzz(func(t *testing.T, file string, attempt int, random, any string) {
+		if got := backup.KeyAttempt(any); got < 0 || got > 999_999_999 {
+			t.Errorf("%q has attempt %d", any, got)
+		}
+		plain := random != "" && !strings.ContainsAny(random, "-/") && backup.ValidProviderName(file) && attempt > 0 && attempt < 1_000_000_000
+		if got := backup.KeyAttempt(newJob().FileKey(file, attempt, random)); plain && got != attempt {
+			t.Errorf("file %q attempt %d random %q: %d", file, attempt, random, got)
+		}
+	})
+}
+
+// A subject becomes an id that can stand in a key; different subjects stay different.
+func TestUserID(t *testing.T) {
+	for _, subject := range []string{"", "..", "a/b", "auth0|123", "ada lovelace", strings.Repeat("a", 65), "ада", "a\x00", "-a", "https://issuer/me"} {
+		id := backup.UserID(subject)
+		if !strings.HasPrefix(id, "u-") || strings.ContainsAny(id, "/.| \x00") || backup.UserID(subject+"x") == id {
+			t.Errorf("subject %q becomes %q", subject, id)
+		}
+	}
+	for _, subject := range []string{"ada", "0b9e5c5e-1111-2222-3333-444455556666", strings.Repeat("a", 64)} {
+		if got := backup.UserID(subject); got != subject {
+			t.Errorf("subject %q becomes %q", subject, got)
+		}
+	}
+}
+
+func TestValidIDs(t *testing.T) {
+	for _, tc := range []struct {
+		id   string
+		want bool
+	}{
+		{jobID, true}, {"", false}, {jobID + "0", false}, {jobID[:25], false}, {"81D0000000000000000000000I", false},
+		{"01JD000000000000000000000I", false}, {"01JD000000000000000000000l", false}, {jobID + "\n", false},
+	} {
+		if got := backup.ValidJobID(tc.id); got != tc.want {
+			t.Errorf("job id %q: %t", tc.id, got)
+		}
+	}
+}
