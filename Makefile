@@ -1,0 +1,73 @@
+# Needs Go and make. What else is started is installed into bin/, in the versions named here.
+
+VERSION       := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSITYGW     := $(shell sed -n 's/^const Version = "\(v[0-9.]*\)"$$/\1/p' internal/versitygw/find.go)
+GOLANGCI_LINT := v2.15.0
+GOTESTSUM     := v1.13.0
+
+BIN      := $(CURDIR)/bin
+LDFLAGS  := -s -w -X main.version=$(VERSION)
+FUZZTIME ?= 10s
+
+# Packages whose work runs in several goroutines.
+CONCURRENT := asl client demo exportd local provider push s3store sqlite transfer versitygw
+
+# installed is true when the program bin/$(1) was built from version $(2).
+installed = go version -m $(BIN)/$(1) 2>/dev/null | awk '$$1 == "mod" && $$3 == "$(2)" { found = 1 } END { exit !found }'
+
+.DEFAULT_GOAL := help
+.PHONY: help
+help: ## Show the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: tools ## Build bin/sitevault, and bin/versitygw beside it
+	go build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/sitevault ./cmd/sitevault
+
+.PHONY: tools
+tools: ## Install the S3 server that the service starts on one machine
+	@$(call installed,versitygw,$(VERSITYGW)) || \
+		{ echo "go install versitygw@$(VERSITYGW)"; GOBIN=$(BIN) go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW); }
+
+.PHONY: demo
+demo: build ## Back up real files, download and compare every byte: SITE_DIR=folder DB=file-or-URL choose your own
+	@$(if $(DB),SITEVAULT_DEMO_DB='$(DB)') $(BIN)/sitevault demo $(if $(SITE_DIR),--site '$(SITE_DIR)')
+
+.PHONY: test
+test: tools ## Run all tests, then the concurrent packages under the race detector; skipped tests are named
+	go run gotest.tools/gotestsum@$(GOTESTSUM) --format pkgname-and-test-fails -- ./...
+	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then \
+		go run gotest.tools/gotestsum@$(GOTESTSUM) --format pkgname-and-test-fails -- -race $(CONCURRENT:%=./internal/%/...); \
+	else echo "SKIPPED: the race detector needs a C compiler ($$(go env CC)) and CGO_ENABLED=1"; fi
+
+.PHONY: check
+check: format vet lint ## What CI runs first: formatting, vet, lint
+
+.PHONY: format
+format:
+	@unformatted=$$(gofmt -l $$(git ls-files --cached --others --exclude-standard '*.go')); \
+		[ -z "$$unformatted" ] || { echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; }
+
+.PHONY: vet
+vet:
+	go vet ./...
+
+.PHONY: lint
+lint: ## Run golangci-lint
+	@$(call installed,golangci-lint,$(GOLANGCI_LINT)) || \
+		{ echo "go install golangci-lint@$(GOLANGCI_LINT)"; GOBIN=$(BIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(GOLANGCI_LINT); }
+	$(BIN)/golangci-lint run ./...
+
+.PHONY: fuzz
+fuzz: ## Run each fuzz test for a moment: FUZZTIME=10s
+	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' internal cmd | while IFS=: read -r file name; do \
+		echo "$$(dirname $$file) $${name#func }"; \
+		go test -run '^$$' -fuzz "^$${name#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname $$file)" || exit 1; done
+
+.PHONY: openapi
+openapi: ## Write docs/openapi.json anew
+	go run ./cmd/sitevault openapi > docs/openapi.json
+
+.PHONY: clean
+clean: ## Remove what was built
+	rm -rf bin dist
