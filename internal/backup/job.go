@@ -70,12 +70,15 @@ type Policy struct {
 	JobTimeout  time.Duration // an attempt is given up after this
 	FailedKeep  time.Duration // a failed job is deleted this long after it failed, unless it would go earlier
 	RetryWindow time.Duration // parts of a failed attempt wait this long for a retry when trying again can help
-	WorkerLife  time.Duration // longest time that a worker can outlive the stop of its execution
+	WorkerLife  time.Duration // after FencedAt no worker of the job can still be alive
 }
 
-// DefaultPolicy is the policy on AWS, where a Lambda function lives 15 minutes at most.
+// DefaultPolicy is the policy on AWS, where a Lambda function lives 15 minutes at most. FencedAt is the clock of whoever
+// decided; a worker may have begun as long after it as the write took.
 func DefaultPolicy() Policy {
-	return Policy{JobTimeout: DefaultJobTimeout, FailedKeep: 7 * 24 * time.Hour, RetryWindow: time.Hour, WorkerLife: MaxLambdaLife}
+	return Policy{
+		JobTimeout: DefaultJobTimeout, FailedKeep: 7 * 24 * time.Hour, RetryWindow: time.Hour, WorkerLife: MaxLambdaLife + DecisionLag,
+	}
 }
 
 // ErrAlready is returned by a transition that finds its own result in place. It means success without a write.

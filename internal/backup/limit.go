@@ -34,17 +34,19 @@ const (
 	// maxPartsPerSmallBatch lets a worker overlap parts without making a failed batch costly.
 	maxPartsPerSmallBatch = 8
 
-	MaxProviders         = 8
-	MaxParallelism       = 40 // concurrent iterations of an inline Map, same Step Functions page
-	DefaultParallelism   = 4
-	DefaultKeepDays      = 60
-	MaxKeepDays          = 3_650
-	DefaultMaxFileBytes  = int64(1) << 40
-	MaxFileBytes         = MaxPartSizeBytes * plannedParts
-	MaxAttempts          = 5
-	MaxRestarts          = 3
-	DefaultJobTimeout    = 6 * time.Hour
-	StartGrace           = 2 * time.Minute // a pending job older than this lost its start
+	MaxProviders        = 8
+	MaxParallelism      = 40 // concurrent iterations of an inline Map, same Step Functions page
+	DefaultParallelism  = 4
+	DefaultKeepDays     = 60
+	MaxKeepDays         = 3_650
+	DefaultMaxFileBytes = int64(1) << 40
+	MaxFileBytes        = MaxPartSizeBytes * plannedParts
+	MaxAttempts         = 5
+	MaxRestarts         = 3
+	DefaultJobTimeout   = 6 * time.Hour
+	StartGrace          = 2 * time.Minute // a pending job older than this lost its start
+	// DecisionLag covers what passes between reading the clock and the write that it decides, and clocks that differ.
+	DecisionLag          = 5 * time.Minute
 	IdempotencyRetention = 48 * time.Hour
 	DeletedRowRetention  = 30 * 24 * time.Hour
 )
