@@ -31,7 +31,7 @@ tools: ## Install the S3 server that the service starts on one machine
 
 .PHONY: demo
 demo: build ## Back up real files, download and compare every byte: SITE_DIR=folder DB=file-or-URL choose your own
-	@$(if $(DB),SITEVAULT_DEMO_DB='$(DB)') $(BIN)/sitevault demo $(if $(SITE_DIR),--site '$(SITE_DIR)')
+	@SITEVAULT_DEMO_SITE="$$SITE_DIR" SITEVAULT_DEMO_DB="$$DB" $(BIN)/sitevault demo
 
 .PHONY: test
 test: tools ## Run all tests, then the concurrent packages under the race detector; skipped tests are named

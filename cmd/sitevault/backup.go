@@ -360,7 +360,7 @@ func failureText(job api.BackupDetail) string {
 			fmt.Fprintf(&b, "  also:    %s: %s %s\n", plain(file.Name), plain(file.Error.Message), plain(file.Error.Detail))
 		}
 	}
-	b.WriteString(remedy(job))
+	b.WriteString("Earlier backups and the site itself are untouched.\n" + remedy(job))
 	return b.String()
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 
@@ -26,7 +27,7 @@ func (p *program) backupDownloadCommand() *cobra.Command {
 		return p.download(ctx, c, id, providers, dir)
 	})
 	cmd.Flags().StringSliceVar(&providers, "provider", nil, "only the file of this provider (repeatable; default: all)")
-	cmd.Flags().StringVar(&dir, "dir", ".", "folder to download into")
+	cmd.Flags().StringVar(&dir, "dir", ".", "folder to download into; made if it does not exist")
 	if err := cmd.MarkFlagDirname("dir"); err != nil {
 		panic(err)
 	}
@@ -40,6 +41,9 @@ func (p *program) download(ctx context.Context, c *client.Client, id string, pro
 			return err
 		}
 		providers = fileNames(job)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return fmt.Errorf("--dir: %w", err)
 	}
 	slices.Sort(providers)
 	files, err := p.downloadAll(ctx, c, id, slices.Compact(providers), dir)

@@ -53,6 +53,9 @@ func (p *program) run(ctx context.Context, args []string) int {
 	root.SetOut(p.out)
 	root.SetErr(p.err)
 	err := root.ExecuteContext(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = context.Canceled // whatever broke when the user interrupted it
+	}
 	if err != nil {
 		p.explain(err)
 	}
