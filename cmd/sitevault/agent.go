@@ -69,10 +69,10 @@ func (p *program) agentCommand() *cobra.Command {
 
 // defaultSnapshots is a cache: what is lost of it, the next backup takes anew.
 func (p *program) defaultSnapshots() string {
-	if base := p.getenv("XDG_CACHE_HOME"); filepath.IsAbs(base) {
-		return filepath.Join(base, "sitevault-agent")
+	if dir := p.below("XDG_CACHE_HOME", "sitevault-agent"); dir != "" {
+		return dir
 	}
-	return filepath.Join(p.getenv("HOME"), ".cache", "sitevault-agent")
+	return p.below("HOME", ".cache", "sitevault-agent")
 }
 
 func (p *program) agent(ctx context.Context, f agentFlags) (err error) {
@@ -122,6 +122,9 @@ func (p *program) exportConfig(f agentFlags) (c exportd.Config, err error) {
 	if f.keep <= 0 {
 		return c, usage("--keep is more than 0")
 	}
+	if f.dir == "" {
+		return c, usage("no folder for snapshots: give --dir, since neither XDG_CACHE_HOME nor HOME is set")
+	}
 	c.Dir, c.KeepFor, c.Now = f.dir, f.keep, p.now
 	if c.Exports, err = exportsOf(f); err != nil {
 		return c, err
@@ -163,12 +166,11 @@ func exportsOf(f agentFlags) (map[string]exportd.Source, error) {
 
 func (p *program) announceAgent(w io.Writer, address string, c exportd.Config, f agentFlags) {
 	fmt.Fprintf(w, "The agent listens on http://%s and keeps snapshots in %s\n", address, c.Dir)
+	fmt.Fprintf(w, "Next, with a service that may call this address (sitevault serve --allow-host %s):\n", address)
 	secret := ""
 	if c.Token != "" {
 		secret = ",secret=my-site"
-		fmt.Fprintf(w, "Next, where the service runs:\n  sitevault secret put my-site --file %s\n", f.tokenFile)
-	} else {
-		fmt.Fprintf(w, "Next, with the service started by: sitevault serve --allow-host %s\n", address)
+		fmt.Fprintf(w, "  sitevault secret put my-site --file %s\n", f.tokenFile)
 	}
 	fmt.Fprint(w, "  sitevault site put my-site")
 	for _, name := range slices.Sorted(maps.Keys(c.Exports)) {

@@ -11,6 +11,7 @@ import (
 	"github.com/dustin/go-humanize"
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
+	"github.com/spf13/cobra"
 
 	"github.com/sitevault/sitevault/internal/backup"
 )
@@ -22,7 +23,11 @@ const (
 	formatLines = "jsonl"
 )
 
-func (p *program) checkFormat() error {
+// checkFlags also does what the command line's library does later, to make it a usage error.
+func (p *program) checkFlags(cmd *cobra.Command) error {
+	if err := cmd.ValidateFlagGroups(); err != nil {
+		return usage("%w", err)
+	}
 	switch p.format {
 	case "", formatTable, formatJSON, formatLines:
 		return nil

@@ -99,7 +99,7 @@ func (p *program) rootCommand() *cobra.Command {
 	root := &cobra.Command{
 		Use: "sitevault", Short: "Back up websites", Long: rootHelp, Example: rootExample, Version: p.version,
 		SilenceErrors: true, SilenceUsage: true, Args: cobra.ArbitraryArgs, RunE: group,
-		PersistentPreRunE: func(*cobra.Command, []string) error { return p.checkFormat() },
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return p.checkFlags(cmd) }, SuggestionsMinimumDistance: 2,
 	}
 	root.SetVersionTemplate("sitevault {{.Version}}\n")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usage("%w", err) })

@@ -101,6 +101,10 @@ func (s *lineShower) backup(job api.BackupDetail) {
 		return
 	}
 	g := job.Progress
+	if g.TotalParts == 0 && !client.Over(job.Status) {
+		fmt.Fprintf(s.out, "%-8s waiting for the exports\n", job.Status)
+		return
+	}
 	fmt.Fprintf(s.out, "%-8s %s  %d of %d parts, %s of %s\n", job.Status, percent(g.Bytes, g.TotalBytes),
 		g.Parts, g.TotalParts, humanize.IBytes(uint64(g.Bytes)), humanize.IBytes(uint64(g.TotalBytes)))
 }
@@ -230,11 +234,13 @@ type rate struct {
 	bytes          int64
 	at             time.Time
 	bytesPerSecond float64
+	measurements   int
 }
 
 const (
 	rateWeight = 0.3 // of the newest measurement
 	rateLeast  = 200 * time.Millisecond
+	rateTrust  = 3 // measurements before anybody is told
 )
 
 // note is the speed and about how long it will still take, once that is known.
@@ -244,13 +250,13 @@ func (r *rate) note(done, total int64, now time.Time) string {
 		r.bytes, r.at = done, now
 	case elapsed >= rateLeast:
 		measured := float64(done-r.bytes) / elapsed.Seconds()
-		if r.bytesPerSecond == 0 {
+		if r.measurements++; r.measurements == 1 {
 			r.bytesPerSecond = measured
 		}
 		r.bytesPerSecond += rateWeight * (measured - r.bytesPerSecond)
 		r.bytes, r.at = done, now
 	}
-	if r.bytesPerSecond < 1 {
+	if r.measurements < rateTrust || r.bytesPerSecond < 1 {
 		return ""
 	}
 	left := time.Duration(float64(total-done) / r.bytesPerSecond * float64(time.Second)).Round(time.Second)

@@ -112,6 +112,9 @@ func (s secrets) put(name string, value []byte) error {
 var userName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 
 func (s secrets) check(name string) error {
+	if s.data == "" {
+		return usage("no data folder: give --data, since neither XDG_DATA_HOME nor HOME is set")
+	}
 	if !userName.MatchString(s.user) {
 		return usage("--user %q is not a user's id", s.user)
 	}

@@ -85,10 +85,19 @@ func (p *program) defaultData() string {
 	if data := p.getenv("SITEVAULT_DATA"); data != "" {
 		return data
 	}
-	if base := p.getenv("XDG_DATA_HOME"); filepath.IsAbs(base) {
-		return filepath.Join(base, "sitevault")
+	if data := p.below("XDG_DATA_HOME", "sitevault"); data != "" {
+		return data
 	}
-	return filepath.Join(p.getenv("HOME"), ".local", "share", "sitevault")
+	return p.below("HOME", ".local", "share", "sitevault")
+}
+
+// below is a path below the folder that a variable names; "" without one, since no other place is meant.
+func (p *program) below(variable string, elements ...string) string {
+	base := p.getenv(variable)
+	if !filepath.IsAbs(base) {
+		return ""
+	}
+	return filepath.Join(append([]string{base}, elements...)...)
 }
 
 func (p *program) logger(f serveFlags) (*slog.Logger, error) {
@@ -109,6 +118,9 @@ func (p *program) logger(f serveFlags) (*slog.Logger, error) {
 func (p *program) serve(cmd *cobra.Command, c local.Config, f serveFlags) (err error) {
 	if c.Log, err = p.logger(f); err != nil {
 		return err
+	}
+	if f.data == "" {
+		return usage("no data folder: give --data, since neither XDG_DATA_HOME nor HOME is set")
 	}
 	if c.DataDir, err = filepath.Abs(f.data); err != nil {
 		return err

@@ -203,11 +203,11 @@ func retryAfter(h http.Header) time.Duration {
 // Error is an answer of the service that says no.
 type Error struct{ Problem api.Problem }
 
-// Error says what happened and what exactly, each in a sentence of its own.
+// Error says what happened, and what exactly.
 func (e *Error) Error() string {
-	text := strings.TrimSpace(e.Problem.Title)
+	text := e.Problem.Title
 	if e.Problem.Detail != "" {
-		text = strings.TrimSpace(text + " " + e.Problem.Detail)
+		text = strings.TrimPrefix(strings.TrimSuffix(text, ".")+": "+e.Problem.Detail, ": ")
 	}
 	for _, wrong := range e.Problem.Errors {
 		text += "; " + strings.TrimSpace(wrong.Location+" "+wrong.Message)

@@ -81,8 +81,8 @@ func (w *watch) read(ctx context.Context) error {
 		return err
 	}
 	w.again = again
-	if w.last.JobID != "" && job.Seq <= w.last.Seq && job.Status == w.last.Status {
-		return nil
+	if w.last.JobID != "" && (job.Seq < w.last.Seq || job.Seq == w.last.Seq && job.Status == w.last.Status) {
+		return nil // older, or nothing new; a deadline changes the status alone
 	}
 	w.last = job
 	w.changed(job)
