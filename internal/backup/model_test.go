@@ -20,7 +20,7 @@ import (
 // Each of them takes its decisions by the domain's own functions on rows that may be old by the time of the write, and
 // the rows accept a write by the guards that every store has. After each step the rules of the design must hold.
 func TestModel(t *testing.T) {
-	moreSteps(t, "150")
+	moreRuns(t, map[string]string{"rapid.steps": "200", "rapid.checks": "4000"})
 	seen := map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		w := newWorld(t, seen)
@@ -60,13 +60,17 @@ func TestModel(t *testing.T) {
 	t.Log(seen)
 }
 
-// moreSteps lets rapid take more steps than it does by itself, unless the command line says how many.
-func moreSteps(t *testing.T, steps string) {
+// moreRuns lets rapid do more than it does by itself, unless the command line says how much.
+func moreRuns(t *testing.T, flags map[string]string) {
 	t.Helper()
-	f := flag.Lookup("rapid.steps")
-	if before := f.Value.String(); before == f.DefValue {
+	for name, value := range flags {
+		f := flag.Lookup(name)
+		before := f.Value.String()
+		if before != f.DefValue {
+			continue
+		}
 		t.Cleanup(func() { _ = f.Value.Set(before) })
-		if err := f.Value.Set(steps); err != nil {
+		if err := f.Value.Set(value); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -181,6 +185,12 @@ func (w *world) recordPart(p backup.PartWrite) error {
 	if err := errors.Join(job.RunningAttempt(p.Attempt), file.CheckPart(p)); err != nil {
 		w.saw("part refused")
 		return err
+	}
+	if job.Status != backup.Running || job.Attempt != p.Attempt || file.Attempt != p.Attempt {
+		w.t.Fatalf("attempt %d records a part of attempt %d's file below the %s attempt %d", p.Attempt, file.Attempt, job.Status, job.Attempt)
+	}
+	if file.Status != backup.FileOpen || file.UploadID != p.UploadID {
+		w.t.Fatalf("a part of upload %s is recorded below the %s upload %s", p.UploadID, file.Status, file.UploadID)
 	}
 	id := partID{p.JobID, p.File, p.UploadID, p.Part.Number}
 	if _, stands := w.parts[id]; !stands {
