@@ -193,23 +193,24 @@ func TestAnswersHaveKinds(t *testing.T) {
 
 // An answer that does not prove the part is no success.
 func TestPoorAcknowledgements(t *testing.T) {
-	const size = 4 << 20
+	const size, endless = 4 << 20, 1 << 40
 	for name, tc := range map[string]struct {
+		size   int64
 		answer http.HandlerFunc
 		kind   backup.Kind
 	}{
-		"no ETag": {func(w http.ResponseWriter, r *http.Request) {
+		"no ETag": {size, func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 		}, backup.StorageUnavailable},
-		"another checksum": {func(w http.ResponseWriter, r *http.Request) {
+		"another checksum": {size, func(w http.ResponseWriter, r *http.Request) {
 			io.Copy(io.Discard, r.Body)
 			w.Header().Set("ETag", `"etag"`)
 			w.Header().Set("X-Amz-Checksum-Crc64nvme", "rosUhgp5mIg=")
 		}, backup.ChecksumMismatch},
-		"too early": {func(w http.ResponseWriter, r *http.Request) {
+		"too early": {endless, func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("ETag", `"etag"`)
 		}, backup.StorageUnavailable},
-		"cut connection": {func(w http.ResponseWriter, r *http.Request) {
+		"cut connection": {size, func(w http.ResponseWriter, r *http.Request) {
 			io.CopyN(io.Discard, r.Body, size/2)
 			panic(http.ErrAbortHandler)
 		}, backup.StorageUnavailable},
@@ -220,7 +221,7 @@ func TestPoorAcknowledgements(t *testing.T) {
 				fired.Store(true)
 				tc.answer(w, r)
 			})
-			etag, err := store.UploadPart(t.Context(), partOf(bytes.NewReader(make([]byte, size)), size))
+			etag, err := store.UploadPart(t.Context(), partOf(io.LimitReader(zeros{}, tc.size), tc.size))
 			if !fired.Load() || backup.KindOf(err) != tc.kind || etag != "" {
 				t.Errorf("fired %v, %q, %v: kind %s, want %s", fired.Load(), etag, err, backup.KindOf(err), tc.kind)
 			}

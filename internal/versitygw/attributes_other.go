@@ -1,6 +1,6 @@
-//go:build !linux
+//go:build !linux && !darwin
 
 package versitygw
 
-// hasAttributes tells whether the file system of folder keeps user extended attributes; outside Linux we do not ask.
+// hasAttributes tells whether the file system of folder keeps user extended attributes; elsewhere we do not ask.
 func hasAttributes(string) bool { return false }

@@ -73,6 +73,9 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	if c.Credentials == (Credentials{}) {
 		c.Credentials = Credentials{AccessKey: rand.Text(), SecretKey: rand.Text()}
 	}
+	if l.metadata != "" && c.Log != nil {
+		c.Log.Warn("the file system keeps no extended attributes: metadata lies beside the objects, which is slower", "dir", c.Dir)
+	}
 	if err := endStale(pidFile(c.Dir), l.objects); err != nil {
 		return nil, fmt.Errorf("start versitygw: %w", err)
 	}
