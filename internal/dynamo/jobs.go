@@ -1,0 +1,201 @@
+package dynamo
+
+import (
+	"context"
+	"errors"
+
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+// GetJob implements step.JobStore.
+func (s *Store) GetJob(ctx context.Context, jobID string) (backup.Job, error) {
+	job, err := s.readJob(ctx, jobID)
+	if err == nil && (job.Rev == 0 || s.expired(job)) {
+		err = backup.E(backup.NotFound, "no such job")
+	}
+	if err != nil {
+		return backup.Job{}, failure(err, "get job %s", jobID)
+	}
+	return job, nil
+}
+
+// expired tells whether the job's row only waits for DynamoDB to remove it, which can take days.
+func (s *Store) expired(j backup.Job) bool {
+	return j.Status == backup.Deleted && !j.PurgeAt.IsZero() && !s.now().Before(j.PurgeAt)
+}
+
+// readJob returns the zero Job when there is none.
+func (s *Store) readJob(ctx context.Context, jobID string) (backup.Job, error) {
+	it, err := s.get(ctx, jobKey(jobID))
+	if err != nil {
+		return backup.Job{}, err
+	}
+	row, err := unmarshal[jobRow](it)
+	return row.Job, err
+}
+
+// SwapJob implements step.JobStore. It reads the row first: what else changes with a job depends on its old state,
+// which stays what was read for as long as the revision does.
+func (s *Store) SwapJob(ctx context.Context, next backup.Job) error {
+	old, err := s.readJob(ctx, next.JobID)
+	if err == nil && (next.Rev == 0 || old.Rev != next.Rev) {
+		err = backup.E(backup.Conflict, "revision is %d, not %d", old.Rev, next.Rev)
+	}
+	if err == nil {
+		err = s.swapJob(ctx, old, next)
+	}
+	return failure(err, "swap job %s", next.JobID)
+}
+
+func (s *Store) swapJob(ctx context.Context, old, next backup.Job) error {
+	writes, err := s.jobWrites(old, next)
+	if err != nil {
+		return err
+	}
+	if ttlOf(next) != ttlOf(old) {
+		stamps, err := s.stamps(ctx, next)
+		if err != nil {
+			return err
+		}
+		writes = append(writes, stamps...)
+	}
+	return s.transact(ctx, writes...)
+}
+
+// jobWrites replaces a job's row, takes or frees its site, and opens or shuts its gates.
+func (s *Store) jobWrites(old, next backup.Job) ([]write, error) {
+	row, err := s.put(newJobRow(next), atRevision(next.Rev), backup.E(backup.Conflict, "revision is not %d", next.Rev))
+	if err != nil {
+		return nil, err
+	}
+	writes := []write{row}
+	switch {
+	case next.Active() && !old.Active():
+		slot, err := s.put(slotRow{header{slotKey(next), slotType}, next.JobID}, absent,
+			backup.E(backup.SiteBusy, "another job of site %s is active", next.SiteID))
+		if err != nil {
+			return nil, err
+		}
+		writes = append(writes, slot)
+	case old.Active() && !next.Active():
+		ours := condition{expression: "JobID = :job", values: item{":job": str(next.JobID)}}
+		writes = append(writes, s.remove(slotKey(next), ours, backup.E(backup.Internal, "the site is not held by its active job")))
+	}
+	return append(writes, s.gatesOfJob(old, next)...), nil
+}
+
+// newJobRow is the row of job with its next revision.
+func newJobRow(j backup.Job) jobRow {
+	j.Rev++
+	row := jobRow{header: header{jobKey(j.JobID), JobType}, Job: j, TTL: ttlOf(j)}
+	if !j.DueAt.IsZero() {
+		row.DuePK, row.DueSK = duePartition(shardOf(j.JobID)), dueSort(j.DueAt, j.JobID)
+	}
+	return row
+}
+
+// ttlOf is the time to live of a job's row; 0 until it is deleted.
+func ttlOf(j backup.Job) int64 {
+	if j.Status != backup.Deleted {
+		return 0
+	}
+	return ttl(j.PurgeAt)
+}
+
+// stamps gives the few other rows of a deleted job its time to live. No file is opened any more while a job is being
+// deleted, so that none can slip through. Parts have their own time to live.
+func (s *Store) stamps(ctx context.Context, j backup.Job) ([]write, error) {
+	files, _, err := s.readFiles(ctx, j.JobID)
+	if err != nil {
+		return nil, err
+	}
+	keys := listKeys(j)
+	for _, f := range files {
+		keys = append(keys, fileKey(j.JobID, f.Name))
+	}
+	stamp := condition{names: map[string]string{"#ttl": TTLAttribute}, values: item{":ttl": number(ttlOf(j))}}
+	var writes []write
+	for _, k := range keys {
+		writes = append(writes, s.update(k, "SET #ttl = :ttl", stamp, nil))
+	}
+	return writes, nil
+}
+
+// errKeyUsed is the refusal of the idempotency row.
+var errKeyUsed = errors.New("the key was used before")
+
+// CreateJob implements step.JobStore. A key counts as expired from ExpiresAt on, by the new job's CreatedAt.
+func (s *Store) CreateJob(ctx context.Context, job backup.Job, k backup.Idempotency) (backup.Job, error) {
+	stored, err := s.createJob(ctx, job, k)
+	if errors.Is(err, errKeyUsed) {
+		stored, err = s.jobOfKey(ctx, k)
+	}
+	if err != nil {
+		return backup.Job{}, failure(err, "create job %s", job.JobID)
+	}
+	return stored, nil
+}
+
+func (s *Store) createJob(ctx context.Context, job backup.Job, k backup.Idempotency) (backup.Job, error) {
+	writes, err := s.creation(job, k)
+	if err != nil {
+		return backup.Job{}, err
+	}
+	if err := s.transact(ctx, writes...); err != nil {
+		return backup.Job{}, err
+	}
+	it, err := marshal(newJobRow(job))
+	if err != nil {
+		return backup.Job{}, err
+	}
+	row, err := unmarshal[jobRow](it)
+	return row.Job, err
+}
+
+// creation lists the rows of a new job in the order in which their refusals tell: the key before the job, and the job
+// before its site.
+func (s *Store) creation(job backup.Job, k backup.Idempotency) (writes []write, err error) {
+	if k.Key != "" {
+		row := keyRow{header{idempotencyKey(k.UserID, k.Key), keyType}, k, job.JobID, ttl(k.ExpiresAt)}
+		free := condition{
+			expression: absent.expression + " OR ExpiresAt <= :now",
+			values:     item{":now": millis(job.CreatedAt)},
+		}
+		used, err := s.put(row, free, errKeyUsed)
+		if err != nil {
+			return nil, err
+		}
+		writes = append(writes, used)
+	}
+	rows, err := s.jobWrites(backup.Job{}, job)
+	if err != nil {
+		return nil, err
+	}
+	writes = append(writes, rows...)
+	for _, at := range listKeys(job) {
+		row, err := s.put(listRow{header: header{at, listType}}, condition{}, nil)
+		if err != nil {
+			return nil, err
+		}
+		writes = append(writes, row)
+	}
+	return writes, nil
+}
+
+// jobOfKey returns the job that the key has made.
+func (s *Store) jobOfKey(ctx context.Context, k backup.Idempotency) (backup.Job, error) {
+	it, err := s.get(ctx, idempotencyKey(k.UserID, k.Key))
+	if err != nil {
+		return backup.Job{}, err
+	}
+	first, err := unmarshal[keyRow](it)
+	switch {
+	case err != nil:
+		return backup.Job{}, err
+	case first.JobID == "":
+		return backup.Job{}, backup.E(backup.Conflict, "key %q has just expired", k.Key)
+	case first.BodyHash != k.BodyHash:
+		return backup.Job{}, backup.E(backup.IdempotencyReuse, "key %q made job %s from another request", k.Key, first.JobID)
+	}
+	return s.readJob(ctx, first.JobID)
+}

@@ -1,0 +1,58 @@
+package dynamo
+
+import (
+	"fmt"
+	"net/url"
+
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+// key is the primary key of a row.
+type key struct {
+	PK string `dynamodbav:"pk"`
+	SK string `dynamodbav:"sk"`
+}
+
+func (k key) attributes() item {
+	return item{PartitionKey: &types.AttributeValueMemberS{Value: k.PK}, SortKey: &types.AttributeValueMemberS{Value: k.SK}}
+}
+
+// partition joins names so that no two lists of names make the same key, whatever signs they hold: one tenant must
+// never reach into the partition of another.
+func partition(kind string, names ...string) string {
+	for _, n := range names {
+		kind += "#" + url.QueryEscape(n)
+	}
+	return kind
+}
+
+func jobKey(jobID string) key        { return key{partition("JOB", jobID), "JOB"} }
+func fileKey(jobID, name string) key { return key{partition("JOB", jobID), "FILE#" + name} }
+func gateKey(jobID string, number int) key {
+	return key{partition("JOB", jobID), fmt.Sprintf("GATE#%d", number)}
+}
+
+// partPartition holds the parts of one upload.
+func partPartition(jobID, file, uploadID string) string {
+	return partition("PARTS", jobID, file, uploadID)
+}
+
+// partSort orders the parts by their numbers, which have five digits at most.
+func partSort(number int) string { return fmt.Sprintf("%05d", number) }
+
+func slotKey(j backup.Job) key { return key{partition("SLOT", j.UserID, j.SiteID), "SLOT"} }
+
+// userJobs and siteJobs list jobs by their ids, which sort by time.
+func userJobs(userID string) string         { return partition("JOBS", userID) }
+func siteJobs(userID, siteID string) string { return partition("JOBS", userID, siteID) }
+
+func listKeys(j backup.Job) []key {
+	return []key{{userJobs(j.UserID), j.JobID}, {siteJobs(j.UserID, j.SiteID), j.JobID}}
+}
+
+func idempotencyKey(userID, name string) key { return key{partition("KEY", userID, name), "KEY"} }
+func userSites(userID string) string         { return partition("SITES", userID) }
+func siteKey(userID, siteID string) key      { return key{userSites(userID), siteID} }
+func ticketKey(digest string) key            { return key{partition("TICKET", digest), "TICKET"} }

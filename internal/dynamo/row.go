@@ -1,0 +1,120 @@
+package dynamo
+
+import (
+	"strconv"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/feature/dynamodb/attributevalue"
+	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
+
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+// item is a row, or the key of one, as DynamoDB has it.
+type item = map[string]types.AttributeValue
+
+// header stands in every row.
+type header struct {
+	key
+	Type string `dynamodbav:"type"`
+}
+
+// The rows hold the fields of the domain under their own names.
+type (
+	jobRow struct {
+		header
+		backup.Job
+		DuePK string `dynamodbav:"duePk,omitempty"`
+		DueSK string `dynamodbav:"dueSk,omitempty"`
+		TTL   int64  `dynamodbav:"ttl,omitempty"`
+	}
+	// fileRow counts in Changes what was written to itself; the counts of the parts are in the gates.
+	fileRow struct {
+		header
+		backup.File
+		TTL int64 `dynamodbav:"ttl,omitempty"`
+	}
+	partRow struct {
+		header
+		backup.PartWrite
+		TTL int64 `dynamodbav:"ttl"`
+	}
+	// listRow puts the job that its sort key names into a list.
+	listRow struct {
+		header
+		TTL int64 `dynamodbav:"ttl,omitempty"`
+	}
+	// slotRow says which job holds the site.
+	slotRow struct {
+		header
+		JobID string
+	}
+	// keyRow says which job the first use of a key has made.
+	keyRow struct {
+		header
+		backup.Idempotency
+		JobID string
+		TTL   int64 `dynamodbav:"ttl"`
+	}
+	siteRow struct {
+		header
+		backup.Site
+	}
+	ticketRow struct {
+		header
+		backup.Ticket
+		TTL int64 `dynamodbav:"ttl"`
+	}
+)
+
+// ttl is the first whole second that is not before t.
+func ttl(t time.Time) int64 {
+	if t.IsZero() {
+		return 0
+	}
+	return t.Add(time.Second - time.Nanosecond).Unix()
+}
+
+// marshal makes the item of a row. Times are Unix milliseconds, and NULL when zero.
+func marshal(row any) (item, error) {
+	return attributevalue.MarshalMapWithOptions(row, func(o *attributevalue.EncoderOptions) {
+		o.EncodeTime = func(t time.Time) (types.AttributeValue, error) {
+			if t.IsZero() {
+				return &types.AttributeValueMemberNULL{Value: true}, nil
+			}
+			return millis(t), nil
+		}
+	})
+}
+
+// unmarshal reads what marshal made; what the item does not hold stays zero.
+func unmarshal[T any](it item) (T, error) {
+	var row T
+	err := attributevalue.UnmarshalMapWithOptions(it, &row, func(o *attributevalue.DecoderOptions) {
+		o.DecodeTime.N = func(n string) (time.Time, error) {
+			ms, err := strconv.ParseInt(n, 10, 64)
+			return time.UnixMilli(ms).UTC(), err
+		}
+	})
+	return row, err
+}
+
+// unmarshalAll reads what is wanted of each row; nil when there are none.
+func unmarshalAll[R, T any](items []item, wanted func(R) T) (list []T, err error) {
+	for _, it := range items {
+		row, err := unmarshal[R](it)
+		if err != nil {
+			return nil, err
+		}
+		list = append(list, wanted(row))
+	}
+	return list, nil
+}
+
+func millis(t time.Time) types.AttributeValue { return number(t.UnixMilli()) }
+
+func number(n int64) types.AttributeValue {
+	return &types.AttributeValueMemberN{Value: strconv.FormatInt(n, 10)}
+}
+
+func str[T ~string](s T) types.AttributeValue { return &types.AttributeValueMemberS{Value: string(s)} }
