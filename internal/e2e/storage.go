@@ -2,10 +2,13 @@ package e2e
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -26,6 +29,7 @@ type Storage struct {
 	*Gate
 	local.S3 // through the gate
 	direct   *s3.Client
+	dir      string // of the server
 }
 
 // VersityGW is the path of the program; without it the test is skipped.
@@ -41,7 +45,8 @@ func VersityGW(tb testing.TB) string {
 // NewStorage starts a storage and stops it with the test.
 func NewStorage(tb testing.TB) *Storage {
 	tb.Helper()
-	server, err := versitygw.Start(context.Background(), versitygw.Config{Binary: VersityGW(tb), Dir: tb.TempDir(), Versioning: true})
+	dir := tb.TempDir()
+	server, err := versitygw.Start(context.Background(), versitygw.Config{Binary: VersityGW(tb), Dir: dir, Versioning: true})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -49,7 +54,7 @@ func NewStorage(tb testing.TB) *Storage {
 	key := server.Credentials()
 	gate := newGate(tb, proxy(tb, server.Endpoint()))
 	s := &Storage{
-		Gate: gate, direct: client(server.Endpoint(), key),
+		Gate: gate, direct: client(server.Endpoint(), key), dir: dir,
 		S3: local.S3{Endpoint: gate.front, Bucket: bucket, AccessKey: key.AccessKey, SecretKey: key.SecretKey, PathStyle: true},
 	}
 	s.createBucket(tb)
@@ -150,19 +155,40 @@ func (s *Storage) OnlyBackup(tb testing.TB, jobID string, files ...string) {
 	}
 }
 
-// Empties waits until the bucket holds nothing at all.
+// Empties waits until the bucket holds nothing at all, neither for the API nor on the disk.
 func (s *Storage) Empties(tb testing.TB) {
 	tb.Helper()
 	var c Contents
+	var files []string
 	defer func() {
 		if tb.Failed() {
-			tb.Logf("the bucket holds %+v", c)
+			tb.Logf("the bucket holds %+v, the disk %q", c, files)
 		}
 	}()
 	Eventually(tb, "the bucket is empty", func() bool {
-		c = s.Contents(tb)
-		return c.Empty()
+		c, files = s.Contents(tb), s.files(tb)
+		return c.Empty() && len(files) == 0
 	})
+}
+
+// files lists what takes room on the server's disk.
+func (s *Storage) files(tb testing.TB) (files []string) {
+	tb.Helper()
+	for _, folder := range []string{"objects", "versions"} {
+		err := filepath.WalkDir(filepath.Join(s.dir, folder), func(path string, entry fs.DirEntry, err error) error {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil // removed while we looked
+			}
+			if err == nil && entry.Type().IsRegular() {
+				files = append(files, path)
+			}
+			return err
+		})
+		if err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return files
 }
 
 // Object reads a small object.

@@ -1,0 +1,142 @@
+package e2e_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/sitevault/sitevault/internal/api"
+	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/e2e"
+)
+
+// moment is a point in the course of a backup at which a test holds it.
+type moment struct {
+	name string
+	hold func(storage *e2e.Storage, export *e2e.Export) *e2e.Rule
+}
+
+// moments are before and after the effect of each call that a backup of the file "files" consists of.
+func moments() []moment {
+	list := []moment{
+		{"before HEAD export", func(_ *e2e.Storage, e *e2e.Export) *e2e.Rule { return e.HoldBefore(e2e.Is(e2e.HEAD)) }},
+		{"before range 2", func(_ *e2e.Storage, e *e2e.Export) *e2e.Rule {
+			return e.HoldBefore(e2e.Is(e2e.Range(e2e.Offset(2))))
+		}},
+	}
+	for _, call := range []string{e2e.CreateUpload, e2e.UploadPart(2), e2e.CompleteUpload, e2e.HeadObject, e2e.GetObject} {
+		match := e2e.Is(call).Of("files")
+		list = append(list,
+			moment{"before " + call, func(s *e2e.Storage, _ *e2e.Export) *e2e.Rule { return s.HoldBefore(match) }},
+			moment{"after " + call, func(s *e2e.Storage, _ *e2e.Export) *e2e.Rule { return s.HoldAfter(match) }})
+	}
+	return append(list,
+		moment{"before the manifest", func(s *e2e.Storage, _ *e2e.Export) *e2e.Rule { return s.HoldBefore(e2e.Is(e2e.PutManifest)) }},
+		moment{"after the manifest", func(s *e2e.Storage, _ *e2e.Export) *e2e.Rule { return s.HoldAfter(e2e.Is(e2e.PutManifest)) }})
+}
+
+// A backup can be cancelled and deleted at any moment. Nothing stays in the storage, not even of a provider whose file
+// was finished before, and doing it again changes nothing.
+func TestEndingAtEachMoment(t *testing.T) {
+	t.Parallel()
+	endings := map[string]func(*testing.T, *e2e.Service, string){"cancel": cancelled, "delete": deleted}
+	for verb, end := range endings {
+		for _, m := range moments() {
+			t.Run(verb+" "+m.name, func(t *testing.T) {
+				t.Parallel()
+				s, storage := e2e.Run(t)
+				export := e2e.NewExport(t, 1, 2)
+				held := m.hold(storage, export)
+				s.PutSerialSite("shop", e2e.Exports{"database": e2e.NewExport(t, 2, 1), "files": export})
+				jobID := s.Create("shop")
+				held.Reached(t)
+				end(t, s, jobID)
+				storage.Empties(t)
+				held.Release()
+				s.PutSite("shop", e2e.Exports{"database": e2e.NewExport(t, 2, 1), "files": e2e.NewExport(t, 1, 1)})
+				next := s.Create("shop")
+				s.Await(next, backup.Done)
+				storage.OnlyBackup(t, next, "database", "files")
+			})
+		}
+	}
+}
+
+func cancelled(t *testing.T, s *e2e.Service, jobID string) {
+	t.Helper()
+	for range 2 {
+		job := s.Act(jobID, "cancel")
+		if job.Status != backup.Failed || job.Error.Kind != backup.Cancelled || job.Error.Retryable {
+			t.Errorf("answer to cancel: %+v", job)
+		}
+	}
+	s.Fails(jobID, backup.Cancelled)
+	s.Refused(http.StatusConflict, backup.NotRetryable, http.MethodPost, "/backup/"+jobID+"/retry", nil)
+	s.Refused(http.StatusConflict, backup.IllegalState, http.MethodGet, "/backup/"+jobID+"/files/database", nil)
+}
+
+func deleted(t *testing.T, s *e2e.Service, jobID string) {
+	t.Helper()
+	for range 2 {
+		if job := s.Delete(jobID); job.Status != backup.Deleting && job.Status != backup.Deleted {
+			t.Errorf("answer to delete: %+v", job)
+		}
+	}
+	s.Await(jobID, backup.Deleted)
+	for _, action := range []string{"retry", "cancel"} {
+		s.Refused(http.StatusConflict, backup.IllegalState, http.MethodPost, "/backup/"+jobID+"/"+action, nil)
+	}
+	s.Refused(http.StatusConflict, backup.IllegalState, http.MethodGet, "/backup/"+jobID+"/files/database", nil)
+	if job := s.Delete(jobID); job.Status != backup.Deleted {
+		t.Errorf("deleted once more: %+v", job)
+	}
+}
+
+// A done backup can be deleted but not cancelled or retried; a deleted one stays visible as such.
+func TestDeleteFinished(t *testing.T) {
+	t.Parallel()
+	s, storage := e2e.Run(t)
+	s.PutSite("shop", e2e.Exports{"files": e2e.NewExport(t, 1, 2)})
+	jobID := s.Create("shop")
+	s.Await(jobID, backup.Done)
+	s.Refused(http.StatusConflict, backup.IllegalState, http.MethodPost, "/backup/"+jobID+"/cancel", nil)
+	s.Refused(http.StatusConflict, backup.IllegalState, http.MethodPost, "/backup/"+jobID+"/retry", nil)
+	deleted(t, s, jobID)
+	storage.Empties(t)
+	if list := s.List("shop"); len(list) != 1 || list[0].Status != backup.Deleted {
+		t.Errorf("the list is %+v", list)
+	}
+}
+
+// What a worker had sent to the storage when its job was ended may take effect after the first sweep; the second one,
+// a worker's life later, finds it.
+func TestLateEffects(t *testing.T) {
+	t.Parallel()
+	for _, call := range []string{e2e.CreateUpload, e2e.CompleteUpload, e2e.PutManifest} {
+		for verb, end := range map[string]func(e2e.Client, string) api.Backup{
+			"cancel": func(c e2e.Client, id string) api.Backup { return c.Act(id, "cancel") },
+			"delete": e2e.Client.Delete,
+		} {
+			t.Run(verb+" during "+call, func(t *testing.T) {
+				t.Parallel()
+				storage, clock := e2e.NewStorage(t), &e2e.Clock{}
+				c := e2e.Config(t, storage)
+				c.Now, c.Policy.WorkerLife = clock.Now, time.Hour
+				s := e2e.Start(t, c)
+				late := storage.Delay(e2e.Is(call))
+				s.PutSite("shop", e2e.Exports{"files": e2e.NewExport(t, 1, 2)})
+				jobID := s.Create("shop")
+				late.Reached(t)
+				end(s.Client, jobID)
+				storage.Empties(t)
+				late.Release()
+				late.Served(t)
+				clock.Advance(2 * time.Hour)
+				storage.Empties(t)
+				if verb == "delete" {
+					s.Await(jobID, backup.Deleted)
+				}
+			})
+		}
+	}
+}
