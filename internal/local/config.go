@@ -37,10 +37,13 @@ type S3 struct {
 	PathStyle bool
 }
 
-// DefaultConfig is a service on a folder. A stopped execution leaves no worker behind here, so that one sweep is enough.
+// requestLife is the longest that a request to the storage takes effect after its worker has been stopped.
+const requestLife = time.Minute
+
+// DefaultConfig is a service on a folder. A stopped execution leaves no worker behind here, only requests on their way.
 func DefaultConfig(dataDir string) Config {
 	policy := backup.DefaultPolicy()
-	policy.WorkerLife = 0
+	policy.WorkerLife = requestLife
 	return Config{
 		DataDir: dataDir, Listen: "127.0.0.1:8420", Now: time.Now, Log: slog.Default(),
 		S3: S3{Bucket: "sitevault"}, Policy: policy, Executions: 16, SweepEvery: 2 * time.Second,

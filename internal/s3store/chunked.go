@@ -148,6 +148,20 @@ func (c *chunkedBody) expectEnd() error {
 // Close is called by the transport when it needs the body no more; the content is its owner's to close.
 func (c *chunkedBody) Close() error { return nil }
 
+// abandon fails every later read with cause, unless all of the body has been handed over: then the request may take
+// effect, and abandon returns false.
+func (c *chunkedBody) abandon(cause error) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended && len(c.line) == 0 {
+		return false
+	}
+	if c.err == nil {
+		c.err = cause
+	}
+	return true
+}
+
 // stop waits for a read under way and fails every later one. It returns the error that the content ended with, nil
 // when it was read as announced or not to its end, the checksum, and whether all of it was read.
 func (c *chunkedBody) stop() (crc uint64, whole bool, err error) {

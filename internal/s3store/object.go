@@ -72,6 +72,11 @@ func (b *rangeBody) Read(p []byte) (int, error) {
 
 // Put implements step.Objects. The storage refuses bytes that differ from those sent.
 func (s *Store) Put(ctx context.Context, key, contentType string, body []byte) error {
+	if err := ctx.Err(); err != nil {
+		return fail(err, "put %s", key)
+	}
+	ctx, done := lasting(ctx, never)
+	defer done()
 	_, err := s.client.PutObject(ctx, &s3.PutObjectInput{
 		Bucket: &s.bucket, Key: &key, ContentType: &contentType, Body: bytes.NewReader(body),
 		ChecksumCRC64NVME: aws.String(checksum.Encode(crc64nvme.Checksum(body))),

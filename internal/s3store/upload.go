@@ -24,6 +24,11 @@ const (
 
 // CreateUpload implements step.Uploader.
 func (s *Store) CreateUpload(ctx context.Context, key, token string) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", fail(err, "create upload of %s", key)
+	}
+	ctx, done := lasting(ctx, never)
+	defer done()
 	out, err := s.client.CreateMultipartUpload(ctx, &s3.CreateMultipartUploadInput{
 		Bucket:            &s.bucket,
 		Key:               &key,
@@ -44,9 +49,12 @@ func (s *Store) CreateUpload(ctx context.Context, key, token string) (string, er
 // UploadPart implements step.Uploader. It is sent once: the body is a stream. An error of the body's own comes back
 // with its kind.
 func (s *Store) UploadPart(ctx context.Context, p step.PartUpload) (string, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
+	if err := ctx.Err(); err != nil {
+		return "", fail(err, "upload part %d of %s", p.Number, p.Key)
+	}
 	body := newChunkedBody(p)
+	ctx, done := lasting(ctx, body.abandon)
+	defer done()
 	out, err := s.client.UploadPart(ctx, &s3.UploadPartInput{
 		Bucket:        &s.bucket,
 		Key:           &p.Key,
@@ -120,6 +128,11 @@ func partOf(p types.Part) (backup.Part, error) {
 // CompleteUpload implements step.Uploader. When an object stands under the key already the error is a Conflict:
 // whether that object is this upload's is for Head to tell.
 func (s *Store) CompleteUpload(ctx context.Context, c step.Completion) error {
+	if err := ctx.Err(); err != nil {
+		return fail(err, "complete upload of %s", c.Key)
+	}
+	ctx, done := lasting(ctx, never)
+	defer done()
 	_, err := s.client.CompleteMultipartUpload(ctx, &s3.CompleteMultipartUploadInput{
 		Bucket:            &s.bucket,
 		Key:               &c.Key,
