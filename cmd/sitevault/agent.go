@@ -63,6 +63,7 @@ func (p *program) agentCommand() *cobra.Command {
 	flags.DurationVar(&f.keep, "keep", exportd.DefaultKeepFor, "drop a snapshot this long after its last use")
 	p.logFlags(cmd, &f.log)
 	p.fromEnvironment(cmd, "SITEVAULT_AGENT_")
+	flags.SortFlags = false
 	return cmd
 }
 

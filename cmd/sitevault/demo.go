@@ -24,7 +24,7 @@ one row for each file. The work folder lies in $TMPDIR and needs about three tim
 
 const demoExample = `  sitevault demo
   sitevault demo --site /var/www/shop --db /var/lib/shop/shop.db
-  sitevault demo --site /var/www/shop --db 'mysql://backup:secret@127.0.0.1/shop'`
+  SITEVAULT_DEMO_DB='mysql://backup:secret@127.0.0.1/shop' sitevault demo --site /var/www/shop`
 
 func (p *program) demoCommand() *cobra.Command {
 	config := demo.Config{}

@@ -72,7 +72,7 @@ One program does it all:
 
 const rootExample = `  sitevault demo                                    # see it work on real input; leaves nothing behind
 
-  sitevault serve                                   # terminal 1
+  sitevault serve --allow-host 127.0.0.1:8421       # terminal 1
   sitevault agent --files /var/www/shop             # terminal 2
   sitevault site put shop --provider files=http://127.0.0.1:8421/files
   sitevault backup create shop --wait

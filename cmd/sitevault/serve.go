@@ -63,6 +63,7 @@ func (p *program) serveCommand() *cobra.Command {
 	p.logFlags(cmd, &f)
 	p.fromEnvironment(cmd, "SITEVAULT_")
 	p.dataFlag(cmd, &f.data)
+	flags.SortFlags = false
 	return cmd
 }
 

@@ -61,6 +61,7 @@ func (p *program) sitePutCommand() *cobra.Command {
 	flags.StringVar(&f.maxBytes, "max-bytes", "", "fail when one export is larger, such as 50GB (default 1TiB)")
 	flags.IntVar(&f.parallelism, "parallelism", 0, fmt.Sprintf("ranges pulled at the same time (default %d)", backup.DefaultParallelism))
 	cmd.MarkFlagsMutuallyExclusive("at", "no-schedule")
+	flags.SortFlags = false
 	return cmd
 }
 

@@ -117,7 +117,8 @@ func (r *run) startAgent(ctx context.Context) error {
 	if err := os.WriteFile(token, []byte(r.NewToken()+"\n"), 0o600); err != nil {
 		return err
 	}
-	agent, err := r.start(ctx, "agent", "--files", r.SiteDir, "--database", r.Database, "--listen", "127.0.0.1:0",
+	database := "SITEVAULT_AGENT_DATABASE=" + r.Database // it may hold a password, which arguments would show to everybody
+	agent, err := r.start(ctx, []string{database}, "agent", "--files", r.SiteDir, "--listen", "127.0.0.1:0",
 		"--dir", filepath.Join(r.dir, "snapshots"), "--token-file", token)
 	if err != nil {
 		return err
@@ -130,7 +131,7 @@ func (r *run) startAgent(ctx context.Context) error {
 func (r *run) dataDir() string { return filepath.Join(r.dir, "service") }
 
 func (r *run) startService(ctx context.Context) error {
-	server, err := r.start(ctx, "serve", "--data", r.dataDir(), "--listen", "127.0.0.1:0", "--allow-host", strings.TrimPrefix(r.agent, "http://"))
+	server, err := r.start(ctx, nil, "serve", "--data", r.dataDir(), "--listen", "127.0.0.1:0", "--allow-host", strings.TrimPrefix(r.agent, "http://"))
 	if err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -24,15 +25,16 @@ const (
 
 var baseURL = regexp.MustCompile(`http://127\.0\.0\.1:[0-9]+`)
 
-// start runs the program with args as a child that lives until the demo ends, and returns the URL that it serves on.
-func (r *run) start(ctx context.Context, args ...string) (string, error) {
+// start runs the program with args, and with variables beside its environment, as a child that lives until the demo ends;
+// it returns the URL that the child serves on.
+func (r *run) start(ctx context.Context, variables []string, args ...string) (string, error) {
 	log, err := os.Create(filepath.Join(r.dir, args[0]+".log"))
 	if err != nil {
 		return "", err
 	}
 	p := &process{name: args[0], log: log, address: make(chan string, 1), ended: make(chan struct{}), started: make(chan error, 1)}
 	p.cmd = exec.Command(r.Executable, args...)
-	p.cmd.Env, p.cmd.Stderr = r.Environ, log
+	p.cmd.Env, p.cmd.Stderr = slices.Concat(r.Environ, variables), log
 	p.cmd.SysProcAttr = bound()
 	go p.run()
 	if err := <-p.started; err != nil {
