@@ -197,5 +197,9 @@ func (s *Store) jobOfKey(ctx context.Context, k backup.Idempotency) (backup.Job,
 	case first.BodyHash != k.BodyHash:
 		return backup.Job{}, backup.E(backup.IdempotencyReuse, "key %q made job %s from another request", k.Key, first.JobID)
 	}
-	return s.readJob(ctx, first.JobID)
+	job, err := s.readJob(ctx, first.JobID)
+	if err == nil && job.Rev == 0 {
+		err = backup.E(backup.Conflict, "job %s of key %q is gone", first.JobID, k.Key)
+	}
+	return job, err
 }

@@ -43,7 +43,7 @@ func Table(name string) *dynamodb.CreateTableInput {
 		TableName:   &name,
 		BillingMode: types.BillingModePayPerRequest,
 		AttributeDefinitions: []types.AttributeDefinition{
-			text(PartitionKey), text(SortKey), text(DuePartitionKey), text(DueSortKey),
+			textKey(PartitionKey), textKey(SortKey), textKey(DuePartitionKey), textKey(DueSortKey),
 		},
 		KeySchema: schema(PartitionKey, SortKey),
 		GlobalSecondaryIndexes: []types.GlobalSecondaryIndex{{
@@ -57,7 +57,7 @@ func Table(name string) *dynamodb.CreateTableInput {
 	}
 }
 
-func text(name string) types.AttributeDefinition {
+func textKey(name string) types.AttributeDefinition {
 	return types.AttributeDefinition{AttributeName: &name, AttributeType: types.ScalarAttributeTypeS}
 }
 
