@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 
 	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
@@ -138,7 +140,10 @@ func (p *program) keeperCommand() *cobra.Command {
 	var parent string
 	cmd := &cobra.Command{
 		Use: demo.KeeperCommand, Short: "Keep the work folder of a demo until standard input ends", Hidden: true, Args: arguments(0, 0),
-		RunE: func(*cobra.Command, []string) error { return demo.KeepFolder(parent, p.in, p.out) },
+		RunE: func(*cobra.Command, []string) error {
+			signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP) // the folder goes when the demo does, not before
+			return demo.KeepFolder(parent, p.in, p.out)
+		},
 	}
 	cmd.Flags().StringVar(&parent, "parent", "", "folder to make it in (default $TMPDIR)")
 	return cmd

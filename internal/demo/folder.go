@@ -7,10 +7,8 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"os/signal"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -28,7 +26,6 @@ const (
 // a process of its own: input is a pipe from the demo, which ends in whatever way the demo does, so that even a demo
 // that was killed leaves no folder.
 func KeepFolder(parent string, input io.Reader, output io.Writer) error {
-	signal.Ignore(os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	dir, err := os.MkdirTemp(parent, folderPattern)
 	if err != nil {
 		return err
