@@ -110,8 +110,8 @@ func (g *Gate) Refuse(match Match, n, status int, body string) *Rule {
 	})
 }
 
-// Delay serves the next request of the kind only after Release, even if its client has gone by then: a request that
-// was on its way when its sender gave up. The answer goes nowhere.
+// Delay cuts the connection of the next request of the kind and serves it only after Release, as a network does that
+// delivers late what its sender has given up.
 func (g *Gate) Delay(match Match) *Rule {
 	return g.rule(match, 1, func(r *Rule, _ http.ResponseWriter, req *http.Request) {
 		late := req.Clone(context.WithoutCancel(req.Context()))
@@ -119,13 +119,10 @@ func (g *Gate) Delay(match Match) *Rule {
 		late.Body = io.NopCloser(bytes.NewReader(body))
 		go func() {
 			defer close(r.served)
-			select {
-			case <-r.released:
+			if r.hold(late) {
 				g.answer(late)
-			case <-g.open:
 			}
 		}()
-		<-req.Context().Done()
 		panic(http.ErrAbortHandler)
 	})
 }

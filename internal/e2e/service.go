@@ -10,12 +10,15 @@ import (
 	"github.com/sitevault/sitevault/internal/local"
 )
 
+// workerLife makes the second sweep follow at once.
+const workerLife = 100 * time.Millisecond
+
 // Config is that of a service on a folder of its own, which tends due jobs at every opportunity.
 func Config(tb testing.TB, storage *Storage) local.Config {
 	c := local.DefaultConfig(tb.TempDir())
 	c.Listen = "127.0.0.1:0"
 	c.AllowHosts = []string{"127.0.0.1"}
-	c.SweepEvery = 50 * time.Millisecond
+	c.SweepEvery, c.Policy.WorkerLife = 50*time.Millisecond, workerLife
 	c.Log = slog.New(slog.NewTextHandler(tb.Output(), nil))
 	if storage != nil {
 		c.S3 = storage.S3

@@ -24,7 +24,7 @@ import (
 
 const bucket = "backups"
 
-// Storage is a bucket with versions on a versitygw process of its own, behind a gate.
+// Storage is a bucket on a versitygw process of its own, behind a gate.
 type Storage struct {
 	*Gate
 	local.S3 // through the gate
@@ -45,8 +45,27 @@ func VersityGW(tb testing.TB) string {
 // NewStorage starts a storage and stops it with the test.
 func NewStorage(tb testing.TB) *Storage {
 	tb.Helper()
+	return startStorage(tb, false)
+}
+
+// NewVersionedStorage is NewStorage with a bucket that keeps past versions.
+func NewVersionedStorage(tb testing.TB) *Storage {
+	tb.Helper()
+	s := startStorage(tb, true)
+	_, err := s.direct.PutBucketVersioning(tb.Context(), &s3.PutBucketVersioningInput{
+		Bucket:                  aws.String(bucket),
+		VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+	})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return s
+}
+
+func startStorage(tb testing.TB, versioning bool) *Storage {
+	tb.Helper()
 	dir := tb.TempDir()
-	server, err := versitygw.Start(context.Background(), versitygw.Config{Binary: VersityGW(tb), Dir: dir, Versioning: true})
+	server, err := versitygw.Start(context.Background(), versitygw.Config{Binary: VersityGW(tb), Dir: dir, Versioning: versioning})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -57,7 +76,9 @@ func NewStorage(tb testing.TB) *Storage {
 		Gate: gate, direct: client(server.Endpoint(), key), dir: dir,
 		S3: local.S3{Endpoint: gate.front, Bucket: bucket, AccessKey: key.AccessKey, SecretKey: key.SecretKey, PathStyle: true},
 	}
-	s.createBucket(tb)
+	if _, err := s.direct.CreateBucket(tb.Context(), &s3.CreateBucketInput{Bucket: aws.String(bucket)}); err != nil {
+		tb.Fatal(err)
+	}
 	return s
 }
 
@@ -84,21 +105,6 @@ func client(endpoint string, key versitygw.Credentials) *s3.Client {
 		BaseEndpoint: &endpoint, Region: versitygw.Region, UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider(key.AccessKey, key.SecretKey, ""),
 	})
-}
-
-func (s *Storage) createBucket(tb testing.TB) {
-	tb.Helper()
-	_, err := s.direct.CreateBucket(tb.Context(), &s3.CreateBucketInput{Bucket: aws.String(bucket)})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	_, err = s.direct.PutBucketVersioning(tb.Context(), &s3.PutBucketVersioningInput{
-		Bucket:                  aws.String(bucket),
-		VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
 }
 
 // Contents is all that the bucket holds, by key and in order, past versions and unfinished uploads included.
@@ -179,7 +185,7 @@ func (s *Storage) files(tb testing.TB) (files []string) {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // removed while we looked
 			}
-			if err == nil && entry.Type().IsRegular() {
+			if err == nil && takesRoom(entry) {
 				files = append(files, path)
 			}
 			return err
@@ -200,4 +206,10 @@ func (s *Storage) Object(tb testing.TB, key string) []byte {
 	}
 	defer out.Body.Close()
 	return readAll(tb, out.Body)
+}
+
+// takesRoom leaves out the server's lock files, which are empty.
+func takesRoom(entry fs.DirEntry) bool {
+	info, err := entry.Info()
+	return err == nil && info.Mode().IsRegular() && info.Size() > 0
 }
