@@ -32,10 +32,16 @@ func newClient(endpoint string, transport dynamodb.HTTPClient) *dynamodb.Client 
 
 var tables atomic.Int64
 
-// newStore makes an empty table and its store, whose clock stands still at epoch.
 func newStore(t testing.TB, client *dynamodb.Client) *dynamo.Store {
 	t.Helper()
-	name := fmt.Sprintf("sitevault-%d", tables.Add(1))
+	store, _ := newTable(t, client)
+	return store
+}
+
+// newTable makes an empty table and its store, whose clock stands still at epoch.
+func newTable(t testing.TB, client *dynamodb.Client) (store *dynamo.Store, name string) {
+	t.Helper()
+	name = fmt.Sprintf("sitevault-%d", tables.Add(1))
 	if _, err := client.CreateTable(t.Context(), dynamo.Table(name)); err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +50,7 @@ func newStore(t testing.TB, client *dynamodb.Client) *dynamo.Store {
 			t.Error(err)
 		}
 	})
-	return dynamo.New(client, name, func() time.Time { return epoch }, func() float64 { return 0.5 })
+	return dynamo.New(client, name, func() time.Time { return epoch }, func() float64 { return 0.5 }), name
 }
 
 // inProcess hands requests to a handler without a network.
