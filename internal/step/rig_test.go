@@ -283,11 +283,16 @@ func (r *rig) finish(job backup.Job) step.FinishJobOut {
 	return out
 }
 
-// failed is a failed job whose file "files" failed for the given reason in attempt 1.
+// failed is a failed job whose file "files" failed for the given reason in attempt 1; the others are done.
 func (r *rig) failed(kind backup.Kind) backup.Job {
 	r.Helper()
 	job := r.running()
-	r.open(job, "files")
+	for _, p := range job.Providers {
+		if p.Name != "files" {
+			r.backUp(job, p.Name)
+		}
+	}
+	r.move(job, r.open(job, "files"))
 	r.fail(job, "files", kind)
 	r.finish(job)
 	return r.job(job.JobID)
