@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -53,10 +54,10 @@ func (p *program) download(ctx context.Context, c *client.Client, id string, pro
 	return showAll(p, downloadColumns, files)
 }
 
-func (p *program) downloadAll(ctx context.Context, c *client.Client, id string, providers []string, dir string) ([]client.Downloaded, error) {
+func (p *program) downloadAll(ctx context.Context, c *client.Client, id string, providers []string, dir string) (files []client.Downloaded, err error) {
 	show := p.watcher()
-	defer show.close()
-	files := make([]client.Downloaded, 0, len(providers))
+	defer func() { err = errors.Join(err, show.close()) }()
+	files = make([]client.Downloaded, 0, len(providers))
 	for _, provider := range providers {
 		file, err := c.Download(ctx, id, provider, dir, func(done, total int64) { show.download(provider, done, total) })
 		if err != nil {

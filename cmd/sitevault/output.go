@@ -75,7 +75,7 @@ func showAll[T any](p *program, cols columns[T], entries []T) error {
 }
 
 func printTable[T any](p *program, cols columns[T], entries []T) error {
-	t := newTable(p)
+	t := newTable()
 	head := make(table.Row, len(cols))
 	for i, c := range cols {
 		head[i] = c.title
@@ -91,7 +91,7 @@ func printTable[T any](p *program, cols columns[T], entries []T) error {
 	return printText(p.out, t.Render())
 }
 
-func newTable(p *program) table.Writer {
+func newTable() table.Writer {
 	t := table.NewWriter()
 	style := table.StyleDefault
 	style.Box.PaddingLeft, style.Box.PaddingRight = "", "  "
@@ -113,7 +113,7 @@ func showOne(p *program, v any, facts []fact) error {
 	case formatLines:
 		return printLine(p.out, v)
 	}
-	t := newTable(p)
+	t := newTable()
 	for _, f := range facts {
 		if f.value != "" {
 			t.AppendRow(table.Row{f.name, f.value})

@@ -29,7 +29,9 @@ func (p *program) backupWatchCommand() *cobra.Command {
 func (p *program) watch(ctx context.Context, c *client.Client, id string) error {
 	show := p.watcher()
 	job, err := c.Watch(ctx, id, show.backup)
-	show.close()
+	if broken := show.close(); err == nil {
+		err = broken
+	}
 	if err != nil {
 		if errors.Is(err, context.Canceled) {
 			fmt.Fprintf(p.err, "The backup goes on. Watch it again with: sitevault backup watch %s\n", id)
@@ -60,7 +62,7 @@ func (p *program) watched(job api.BackupDetail) error {
 type shower interface {
 	backup(api.BackupDetail)
 	download(provider string, doneBytes, totalBytes int64)
-	close()
+	close() error // also tells what went wrong in between
 }
 
 func (p *program) watcher() shower {
@@ -79,11 +81,19 @@ func (p *program) personShower() shower {
 }
 
 // jsonShower prints one JSON line for each change of a backup.
-type jsonShower struct{ out io.Writer }
+type jsonShower struct {
+	out io.Writer
+	err error
+}
 
-func (s *jsonShower) backup(job api.BackupDetail)   { printLine(s.out, job) }
+func (s *jsonShower) backup(job api.BackupDetail) {
+	if err := printLine(s.out, job); s.err == nil {
+		s.err = err
+	}
+}
+
 func (s *jsonShower) download(string, int64, int64) {}
-func (s *jsonShower) close()                        {}
+func (s *jsonShower) close() error                  { return s.err }
 
 // lineEvery is the least time between two lines, unless the status changes.
 const lineEvery = time.Second
@@ -115,7 +125,7 @@ func (s *lineShower) download(provider string, done, total int64) {
 	}
 }
 
-func (s *lineShower) close() {}
+func (s *lineShower) close() error { return nil }
 
 // due tells whether a line may be printed now: always when what it is about is new or at its end.
 func (s *lineShower) due(subject string, end bool) bool {
@@ -218,12 +228,12 @@ func (b *bars) set(name, note string, done, total int64) *progress.Tracker {
 }
 
 // close draws the last state. The renderer takes no Stop before it has begun, so it is told until it ends.
-func (b *bars) close() {
+func (b *bars) close() error {
 	for {
 		b.writer.Stop()
 		select {
 		case <-b.ended:
-			return
+			return nil
 		case <-time.After(time.Millisecond):
 		}
 	}

@@ -74,7 +74,7 @@ func TestRefusals(t *testing.T) {
 			422, backup.InvalidRequest, "The request is not valid.; body.keepDays expected number",
 		},
 		"a proxy's page": {
-			func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", 502) },
+			func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "<html>", http.StatusBadGateway) },
 			502, "", "",
 		},
 	}

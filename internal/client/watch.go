@@ -139,7 +139,8 @@ func (w *watch) dial(ctx context.Context) (*websocket.Conn, error) {
 	defer cancel()
 	target := w.base.JoinPath("ws")
 	target.RawQuery = url.Values{"ticket": {ticket.Ticket}}.Encode()
-	conn, res, err := websocket.Dial(dialing, target.String(), &websocket.DialOptions{HTTPClient: w.data, HTTPHeader: header})
+	options := &websocket.DialOptions{HTTPClient: w.data, HTTPHeader: header}
+	conn, res, err := websocket.Dial(dialing, target.String(), options) //nolint:bodyclose // Dial documents that nobody needs to
 	if err != nil {
 		if res != nil && (res.StatusCode == http.StatusNotFound || res.StatusCode == http.StatusForbidden) {
 			w.socketTries = 0

@@ -221,7 +221,7 @@ func sameBytes(a, b io.Reader) (bool, error) {
 
 // unexpected drops the errors by which ReadFull tells the end.
 func unexpected(err error) error {
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil
 	}
 	return err

@@ -31,8 +31,8 @@ func KeepFolder(parent string, input io.Reader, output io.Writer) error {
 		return err
 	}
 	fmt.Fprintln(output, dir) // nobody reads it when the demo is gone already; then input has ended too
-	io.Copy(io.Discard, input)
-	return removeFolder(dir)
+	_, err = io.Copy(io.Discard, input)
+	return errors.Join(err, removeFolder(dir))
 }
 
 // removeFolder repeats what a dying process of the demo may still undo.
@@ -77,12 +77,12 @@ func (r *run) openKeptFolder() error {
 	}
 	r.closers = append(r.closers, func() error {
 		input.Close()
-		late := time.AfterFunc(keeperTime, func() { cmd.Process.Kill() })
+		late := time.AfterFunc(keeperTime, func() { _ = cmd.Process.Kill() }) // or it has ended
 		defer late.Stop()
-		if err := cmd.Wait(); err != nil {
-			return fmt.Errorf("remove the work folder %s: %w", r.dir, err)
+		if cmd.Wait() == nil || r.dir == "" {
+			return nil
 		}
-		return nil
+		return removeFolder(r.dir) // the keeper itself was killed
 	})
 	r.dir, err = readPath(output)
 	return err

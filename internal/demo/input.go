@@ -115,7 +115,7 @@ func makeDatabase(ctx context.Context, dir, path string) (rows int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	defer tx.Rollback() // does nothing after Commit
+	defer func() { _ = tx.Rollback() }() // does nothing after Commit
 	if _, err := tx.ExecContext(ctx, schema); err != nil {
 		return 0, err
 	}

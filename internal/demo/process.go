@@ -79,7 +79,7 @@ func (p *process) run() {
 	}
 	defer close(p.ended)
 	p.read(output)
-	p.cmd.Wait()
+	_ = p.cmd.Wait() // how it ended shows in what it did or left undone
 }
 
 // read copies the child's output to its log until the child closes it.
@@ -94,12 +94,12 @@ func (p *process) read(output io.Reader) {
 			}
 		}
 	}
-	io.Copy(io.Discard, output)
+	_, _ = io.Copy(io.Discard, output) // after a line that is too long
 }
 
 func (p *process) stop() error {
-	p.cmd.Process.Signal(syscall.SIGTERM)
-	late := time.AfterFunc(stopTime, func() { p.cmd.Process.Kill() })
+	_ = p.cmd.Process.Signal(syscall.SIGTERM) // or it has ended
+	late := time.AfterFunc(stopTime, func() { _ = p.cmd.Process.Kill() })
 	defer late.Stop()
 	<-p.ended
 	return p.log.Close()
