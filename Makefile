@@ -7,7 +7,7 @@ GOTESTSUM     := v1.13.0
 
 BIN      := $(CURDIR)/bin
 LDFLAGS  := -s -w -X main.version=$(VERSION)
-FUZZTIME ?= 10s
+FUZZTIME ?= 20000x
 
 # Packages whose work runs in several goroutines.
 CONCURRENT := asl client demo exportd local provider push s3store sqlite transfer versitygw
@@ -59,7 +59,7 @@ lint: ## Run golangci-lint
 	$(BIN)/golangci-lint run ./...
 
 .PHONY: fuzz
-fuzz: ## Run each fuzz test for a moment: FUZZTIME=10s
+fuzz: ## Run each fuzz test for a moment: FUZZTIME=20000x, or 10m
 	@grep -r --include='*_test.go' -o '^func Fuzz[A-Za-z0-9_]*' internal cmd | while IFS=: read -r file name; do \
 		echo "$$(dirname $$file) $${name#func }"; \
 		go test -run '^$$' -fuzz "^$${name#func }\$$" -fuzztime $(FUZZTIME) "./$$(dirname $$file)" || exit 1; done
