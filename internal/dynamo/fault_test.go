@@ -56,8 +56,8 @@ func (f *faulty) Do(r *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	answer, planned := f.next(r, body)
-	if !planned {
+	planned, ok := f.next(r, body)
+	if !ok {
 		return f.to.Do(r)
 	}
 	if f.lost {
@@ -68,10 +68,14 @@ func (f *faulty) Do(r *http.Request) (*http.Response, error) {
 		f.carried = f.carried || response.StatusCode == http.StatusOK
 		_ = response.Body.Close()
 	}
+	return answer(r, planned), nil
+}
+
+func answer(r *http.Request, f fault) *http.Response {
 	return &http.Response{
-		StatusCode: answer.status, Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
-		Body: io.NopCloser(strings.NewReader(answer.body)), Request: r,
-	}, nil
+		StatusCode: f.status, Header: http.Header{"Content-Type": {"application/x-amz-json-1.0"}},
+		Body: io.NopCloser(strings.NewReader(f.body)), Request: r,
+	}
 }
 
 func (f *faulty) next(r *http.Request, body []byte) (fault, bool) {

@@ -22,6 +22,9 @@ var jars = filepath.Join("..", "..", "bin", "dynamodb-local")
 // startLocal runs Amazon's DynamoDB Local until the test ends, or skips the test if it is not there.
 func startLocal(t testing.TB) *dynamodb.Client {
 	t.Helper()
+	if testing.Short() {
+		t.Skip("SKIPPED, DynamoDB Local is not for short tests")
+	}
 	java, err := exec.LookPath("java")
 	if err != nil {
 		t.Skipf("SKIPPED, DynamoDB Local needs Java 17: %v", err)
