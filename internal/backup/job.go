@@ -170,7 +170,7 @@ func (j Job) Fail(attempt int, f *Failure, now time.Time, p Policy) (Job, error)
 	j.Status, j.Failure, j.FinishedAt, j.UpdatedAt, j.FencedAt = Failed, f, now, now, now
 	j.DeleteAt = earlier(j.KeepUntil, now.Add(p.FailedKeep))
 	j.CleanupEverything = f.Kind == Cancelled
-	j.Cleanup, j.DueAt = CleanupNow, now
+	j.Cleanup, j.DueAt = CleanupNow, now.Add(SweepGrace)
 	if f.Kind.Retryable() && f.Kind != TimedOut && f.Kind != Cancelled && p.RetryWindow > 0 {
 		j.Cleanup, j.DueAt = CleanupLater, earlier(now.Add(p.RetryWindow), j.DeleteAt)
 	}
@@ -205,7 +205,7 @@ func (j Job) BeginCleanup(now time.Time) (Job, error) {
 	if j.Status != Failed || (j.Cleanup != CleanupLater && j.Cleanup != CleanupAgain) {
 		return j, ErrAlready
 	}
-	j.Cleanup, j.DueAt, j.UpdatedAt = CleanupNow, now, now
+	j.Cleanup, j.DueAt, j.UpdatedAt = CleanupNow, now.Add(SweepGrace), now
 	return j, nil
 }
 
@@ -252,7 +252,7 @@ func (j Job) Delete(now time.Time) (Job, error) {
 	if j.Status == Deleting || j.Status == Deleted {
 		return j, ErrAlready
 	}
-	j.Status, j.FencedAt, j.UpdatedAt, j.DueAt = Deleting, now, now, now
+	j.Status, j.FencedAt, j.UpdatedAt, j.DueAt = Deleting, now, now, now.Add(SweepGrace)
 	j.Cleanup, j.CleanupEverything = CleanupNone, false
 	return j, nil
 }

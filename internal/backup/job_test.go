@@ -305,7 +305,7 @@ func TestFailPlansCleanup(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want, due := backup.CleanupNow, epoch
+		want, due := backup.CleanupNow, epoch.Add(backup.SweepGrace)
 		if kind.Retryable() && kind != backup.TimedOut {
 			want, due = backup.CleanupLater, epoch.Add(policy.RetryWindow)
 		}

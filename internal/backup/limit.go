@@ -47,6 +47,7 @@ const (
 	StartGrace          = 2 * time.Minute // a pending job older than this lost its start
 	// DecisionLag covers what passes between reading the clock and the write that it decides, and clocks that differ.
 	DecisionLag          = 5 * time.Minute
+	SweepGrace           = 30 * time.Second // whoever writes the fence of a job sweeps it; the sweeper comes after this
 	IdempotencyRetention = 48 * time.Hour
 	DeletedRowRetention  = 30 * 24 * time.Hour
 )

@@ -85,6 +85,7 @@ func TestOverdueBackupDoesNotHoldSite(t *testing.T) {
 		}
 		r.storage.Intercept = nil
 		r.wantTimedOut(r.job(old.JobID))
+		r.passes(backup.SweepGrace)
 		r.tend(1)
 		r.wantNothingLeft(old)
 	}
@@ -255,6 +256,7 @@ func TestWritesDoNotWaitForStorage(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 		r.storage.Intercept = nil
+		r.passes(backup.SweepGrace)
 		r.need(second(r.sweeper().Run(t.Context())))
 		r.wantNothingLeft(job)
 	}

@@ -345,7 +345,7 @@ func TestFailingJobDoesNotStarveOthers(t *testing.T) {
 		if job.Status != backup.Failed {
 			t.Errorf("job %s is %s", job.JobID, job.Status)
 		}
-		if due := job.DueAt.Sub(r.now()); due <= 0 || (job.JobID == broken) != (due == 5*time.Minute) {
+		if due := job.DueAt.Sub(r.now()); due <= 0 || (job.JobID == broken) != (due == backup.SweepGrace) {
 			t.Errorf("job %s is due again in %s", job.JobID, due)
 		}
 	}

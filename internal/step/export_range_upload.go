@@ -104,7 +104,7 @@ func missingParts(first, last int, recorded []backup.Part) []int {
 }
 
 func (b *batch) ranges() []transfer.Range {
-	deadline := &partClock{now: b.Now}
+	var deadline partClock
 	ranges := make([]transfer.Range, len(b.missing))
 	for i, n := range b.missing {
 		offset, length := b.file.PartRange(n)
@@ -118,15 +118,15 @@ func (b *batch) ranges() []transfer.Range {
 	return ranges
 }
 
-// partClock decides whether the time left suffices for one more part. Only the goroutine that reads ahead uses it.
+// partClock decides whether the time left suffices for one more part. It goes by the clock of the context's deadline,
+// not by the one that rows are stamped with. Only the goroutine that reads ahead uses it.
 type partClock struct {
-	now     func() time.Time
 	started time.Time
 	slowest time.Duration
 }
 
 func (c *partClock) allows(ctx context.Context) bool {
-	now := c.now()
+	now := time.Now()
 	if !c.started.IsZero() {
 		c.slowest = max(c.slowest, now.Sub(c.started))
 	}

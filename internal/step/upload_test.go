@@ -102,28 +102,23 @@ func TestBatchUnfinished(t *testing.T) {
 		{"slow parts", 15 * time.Minute, 6 * time.Minute, 1, backup.BatchUnfinished},
 		{"too late for any", 2 * time.Minute, time.Second, 0, backup.BatchUnfinished},
 	} {
-		r := rigOn(t, backuptest.NewMemoryStore())
-		r.site(largeSite())
-		job := r.running()
-		out := r.open(job, "files")
-		ctx, cancel := context.WithDeadline(t.Context(), time.Now().Add(time.Hour)) // far enough not to come true
-		deadline, _ := ctx.Deadline()
-		var mu sync.Mutex
-		started := deadline.Add(-tc.left)
-		worker := r.exportRangeUpload()
-		worker.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return started }
-		r.exports.of("files").body = func(_ int64, body io.Reader) io.Reader {
-			mu.Lock()
-			defer mu.Unlock()
-			started = started.Add(tc.perPart)
-			return body
-		}
-		_, err := worker.Handle(ctx, rangeIn(job, out, backup.Batch{First: 1, Last: 2}))
-		cancel()
-		r.wantKind(err, tc.kind, tc.name)
-		if got := r.file(job.JobID, "files").Recorded.Parts; got != tc.want {
-			t.Errorf("%s: %d parts recorded, want %d", tc.name, got, tc.want)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			r := rigOn(t, backuptest.NewMemoryStore())
+			r.site(largeSite())
+			job := r.running()
+			out := r.open(job, "files")
+			ctx, cancel := context.WithTimeout(t.Context(), tc.left)
+			defer cancel()
+			r.exports.of("files").body = func(_ int64, body io.Reader) io.Reader {
+				time.Sleep(tc.perPart)
+				return body
+			}
+			_, err := r.exportRangeUpload().Handle(ctx, rangeIn(job, out, backup.Batch{First: 1, Last: 2}))
+			r.wantKind(err, tc.kind, tc.name)
+			if got := r.file(job.JobID, "files").Recorded.Parts; got != tc.want {
+				t.Errorf("%s: %d parts recorded, want %d", tc.name, got, tc.want)
+			}
+		})
 	}
 }
 
