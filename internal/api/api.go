@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"log/slog"
+	"mime"
 	"net/http"
 	"time"
 
@@ -57,6 +58,11 @@ func register(mux *http.ServeMux, s server) huma.API {
 	config.SchemasPath = ""
 	config.CreateHooks = nil // no $schema member in answers
 	huma.NewError = newProblem
+	huma.DefaultArrayNullable = false // no answer holds null for a list
+	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
+		"signedIn": {Type: "http", Scheme: "bearer", Description: "A token of the service's OIDC issuer; none on a machine of one's own without an issuer"},
+	}
+	config.Security = []map[string][]string{{"signedIn": {}}}
 	api := humago.New(mux, config)
 	s.registerSites(api)
 	s.registerBackups(api)
@@ -91,8 +97,12 @@ func userOf(ctx context.Context) string {
 // route registers one operation: who may call it, which problems it can answer with, and its handler.
 func route[In, Out any](s server, api huma.API, op huma.Operation, handle func(context.Context, *In) (*Out, error)) {
 	op.Path = Prefix + op.Path
-	op.Middlewares = huma.Middlewares{s.identified(api)}
+	op.Middlewares = huma.Middlewares{s.identified(api), onlyJSON(api)}
+	op.MaxBodyBytes = maxBodyBytes
 	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable)
+	if op.Method == http.MethodGet {
+		op.Responses = map[string]*huma.Response{"304": {Description: "Nothing has changed since the ETag in If-None-Match"}}
+	}
 	huma.Register(api, op, func(ctx context.Context, in *In) (*Out, error) {
 		out, err := handle(ctx, in)
 		if err != nil {
@@ -102,12 +112,28 @@ func route[In, Out any](s server, api huma.API, op huma.Operation, handle func(c
 	})
 }
 
+// badBody are the problems of a request whose body cannot be read.
+var badBody = []int{http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType}
+
+// onlyJSON refuses bodies that do not say that they are JSON: those are what another site's form can send.
+func onlyJSON(api huma.API) func(huma.Context, func(huma.Context)) {
+	return func(ctx huma.Context, next func(huma.Context)) {
+		mediaType, _, err := mime.ParseMediaType(ctx.Header("Content-Type"))
+		if ctx.Operation().RequestBody != nil && (err != nil || mediaType != "application/json") {
+			huma.WriteErr(api, ctx, http.StatusUnsupportedMediaType, "send the body as Content-Type: application/json")
+			return
+		}
+		next(ctx)
+	}
+}
+
 // maxBodyBytes is far above any request of the API.
 const maxBodyBytes = 256 << 10
 
+// limitBody keeps net/http from reading on what nobody asked for.
 func limitBody(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes)
+		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes+1)
 		next.ServeHTTP(w, r)
 	})
 }

@@ -22,11 +22,11 @@ func (s server) registerBackups(api huma.API) {
 		}
 	}
 	const absent, conflict = http.StatusNotFound, http.StatusConflict
-	route(s, api, op("create-backup", http.MethodPost, "/backup", "Back up a site now", http.StatusAccepted, absent, conflict), s.createBackup)
+	route(s, api, op("create-backup", http.MethodPost, "/backup", "Back up a site now", http.StatusAccepted, append(badBody, absent, conflict)...), s.createBackup)
 	route(s, api, op("list-backups", http.MethodGet, "/backup", "List backups, newest first", http.StatusOK), s.listBackups)
 	route(s, api, op("get-backup", http.MethodGet, "/backup/{jobId}", "Read a backup and how far it has come", http.StatusOK, absent), s.getBackup)
-	route(s, api, op("keep-backup", http.MethodPatch, "/backup/{jobId}", "Change until when a done backup is kept", http.StatusOK, absent, conflict), s.keepBackup)
-	route(s, api, op("delete-backup", http.MethodDelete, "/backup/{jobId}", "Delete a backup", http.StatusAccepted, absent), s.deleteBackup)
+	route(s, api, op("keep-backup", http.MethodPatch, "/backup/{jobId}", "Change until when a done backup is kept", http.StatusOK, append(badBody, absent, conflict)...), s.keepBackup)
+	route(s, api, op("delete-backup", http.MethodDelete, "/backup/{jobId}", "Delete a backup", http.StatusAccepted, absent, conflict), s.deleteBackup)
 	route(s, api, op("retry-backup", http.MethodPost, "/backup/{jobId}/retry", "Try a failed backup again; finished work is kept", http.StatusAccepted, absent, conflict), s.retryBackup)
 	route(s, api, op("cancel-backup", http.MethodPost, "/backup/{jobId}/cancel", "Cancel a pending or running backup", http.StatusAccepted, absent, conflict), s.cancelBackup)
 	route(s, api, op("list-tasks", http.MethodGet, "/backup/{jobId}/tasks", "List the tasks of a backup", http.StatusOK, absent), s.listTasks)

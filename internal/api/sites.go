@@ -14,15 +14,19 @@ import (
 func (s server) registerSites(api huma.API) {
 	route(s, api, huma.Operation{
 		OperationID: "put-site", Method: http.MethodPut, Path: "/site/{siteId}", Tags: []string{"Sites"},
-		Summary: "Register or change a site", Errors: []int{http.StatusConflict},
+		Summary: "Register or change a site", Errors: append(badBody, http.StatusConflict, http.StatusPreconditionFailed),
 	}, s.putSite)
+	put := api.OpenAPI().Paths[Prefix+"/site/{siteId}"].Put
+	created := *put.Responses["200"]
+	created.Description = http.StatusText(http.StatusCreated)
+	put.Responses["201"] = &created
 	route(s, api, huma.Operation{
 		OperationID: "get-site", Method: http.MethodGet, Path: "/site/{siteId}", Tags: []string{"Sites"},
 		Summary: "Read a site", Errors: []int{http.StatusNotFound},
 	}, s.getSite)
 	route(s, api, huma.Operation{
 		OperationID: "delete-site", Method: http.MethodDelete, Path: "/site/{siteId}", Tags: []string{"Sites"},
-		Summary: "Remove a site; its backups stay until their time is over", DefaultStatus: http.StatusNoContent, Errors: []int{http.StatusNotFound},
+		Summary: "Remove a site; its backups stay until their time is over", DefaultStatus: http.StatusNoContent, Errors: []int{http.StatusNotFound, http.StatusConflict},
 	}, s.deleteSite)
 	route(s, api, huma.Operation{
 		OperationID: "list-sites", Method: http.MethodGet, Path: "/site", Tags: []string{"Sites"}, Summary: "List sites",
