@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -119,7 +120,7 @@ type JobPath struct {
 }
 
 type backupOut struct {
-	RetryAfter int `header:"Retry-After" doc:"Seconds until another look is worth it; only while the backup is under way"`
+	RetryAfter string `header:"Retry-After" doc:"Seconds until another look is worth it; only while the backup is under way"`
 	Body       BackupDetail
 }
 
@@ -130,7 +131,7 @@ func (s server) getBackup(ctx context.Context, in *JobPath) (*backupOut, error) 
 	}
 	out := &backupOut{Body: detailView(view)}
 	if status := out.Body.Status; status == backup.Pending || status == backup.Running {
-		out.RetryAfter = retryAfterSeconds(status)
+		out.RetryAfter = strconv.Itoa(retryAfterSeconds(status))
 	}
 	return out, nil
 }
