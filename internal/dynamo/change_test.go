@@ -194,6 +194,7 @@ func TestPurgedRows(t *testing.T) {
 	}
 	for name, by := range map[string]*events.DynamoDBUserIdentity{
 		"REMOVE": nil, "MODIFY": byDynamoDB, "remove by another service": {Type: "Service", PrincipalID: "other.amazonaws.com"},
+		"remove by somebody of that name": {Type: "User", PrincipalID: "dynamodb.amazonaws.com"},
 	} {
 		event, _, _ := strings.Cut(name, " ")
 		if dynamo.Purged(events.DynamoDBEventRecord{EventName: strings.ToUpper(event), UserIdentity: by}) {
