@@ -26,13 +26,20 @@ const (
 	catchUp = 24 * time.Hour
 )
 
-// Serve triggers runs until ctx ends.
+// Serve triggers runs until ctx ends. A run that could not be started is tried again for as long as a start of the
+// program would look back for it.
 func (c Clock) Serve(ctx context.Context) {
 	tick := time.NewTicker(clockTick)
 	defer tick.Stop()
+	late := map[siteKey]run{}
 	for since := c.Now().Add(-catchUp); ; {
 		now := c.Now()
-		if err := c.Trigger(ctx, since, now); err != nil && ctx.Err() == nil {
+		for key, r := range late {
+			if now.Sub(r.due) > catchUp || c.start(ctx, r) {
+				delete(late, key)
+			}
+		}
+		if err := c.trigger(ctx, since, now, late); err != nil && ctx.Err() == nil {
 			c.Log.ErrorContext(ctx, "daily runs", "error", err)
 		} else {
 			since = now
@@ -45,9 +52,18 @@ func (c Clock) Serve(ctx context.Context) {
 	}
 }
 
-// Trigger starts each site's run that became due after since and not after now. A site registered or changed after
-// its run's time waits for the next day. One site's failure does not keep the others from running.
-func (c Clock) Trigger(ctx context.Context, since, now time.Time) error {
+type siteKey struct{ userID, siteID string }
+
+// run is a site's run that was due at the given time.
+type run struct {
+	site backup.Site
+	due  time.Time
+}
+
+// trigger starts each site's last run that became due after since and not after now. A site registered or changed after
+// its run's time waits for the next day. One site's failure does not keep the others from running: its run is put
+// into late.
+func (c Clock) trigger(ctx context.Context, since, now time.Time, late map[siteKey]run) error {
 	for site, err := range c.Sites(ctx) {
 		if err != nil {
 			return fmt.Errorf("list sites: %w", err)
@@ -56,15 +72,31 @@ func (c Clock) Trigger(ctx context.Context, since, now time.Time) error {
 		if site.UpdatedAt.After(from) {
 			from = site.UpdatedAt
 		}
-		due := site.Schedule.Next(from)
-		if due.IsZero() || due.After(now) {
+		due := lastDue(site.Schedule, from, now)
+		if due.IsZero() {
 			continue
 		}
-		if err := c.Run(ctx, site, due); err != nil {
-			c.Log.ErrorContext(ctx, "daily run", "siteId", site.SiteID, "error", err)
+		if r := (run{site, due}); !c.start(ctx, r) {
+			late[siteKey{site.UserID, site.SiteID}] = r
 		}
 	}
 	return nil
+}
+
+// lastDue is zero when no run was due. More than one was when the sites could not be listed for long.
+func lastDue(s backup.Schedule, since, now time.Time) (due time.Time) {
+	for next := s.Next(since); !next.IsZero() && !next.After(now); next = s.Next(next) {
+		due = next
+	}
+	return due
+}
+
+func (c Clock) start(ctx context.Context, r run) bool {
+	err := c.Run(ctx, r.site, r.due)
+	if err != nil && ctx.Err() == nil {
+		c.Log.ErrorContext(ctx, "daily run", "siteId", r.site.SiteID, "due", r.due, "error", err)
+	}
+	return err == nil
 }
 
 // Put implements step.Schedules: the clock reads the sites themselves.
