@@ -152,6 +152,8 @@ func (h *Hub) serve(ctx context.Context, jobID string, t *topic) {
 			m := NewMessage(v, prev)
 			h.deliver(t, m)
 			prev = m.Seq
+		} else if !backup.Is(err, backup.NotFound) {
+			set(t.changed) // read again, it may have been the job's last change
 		}
 		select {
 		case <-t.urgent:
