@@ -2,6 +2,7 @@ package backup
 
 import (
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -94,6 +95,18 @@ type Upload struct {
 	UploadID string
 	Key      string
 	Token    string
+}
+
+// singlePrefix begins the id of an upload that needs no multipart upload.
+const singlePrefix = "single-"
+
+// SingleUploadID is the id of the upload of a file that is one part: the part is put as the object itself, in one
+// request instead of three. As with any upload, nothing is ever put over an existing object.
+func SingleUploadID(token string) string { return singlePrefix + token }
+
+// SingleUploadToken is the token in an id made by SingleUploadID; false for the id of a multipart upload.
+func SingleUploadToken(uploadID string) (token string, ok bool) {
+	return strings.CutPrefix(uploadID, singlePrefix)
 }
 
 // Open is T1 and T6: the file gets a fresh upload of the given pin. A file whose object is being put together is

@@ -29,7 +29,7 @@ type AnyStorage interface {
 // StorageConformance holds a storage against the contracts of step.Uploader, step.Objects and step.Sweeping. open
 // returns an empty storage that lives as long as the test it is given.
 func StorageConformance(t *testing.T, open func(t *testing.T) AnyStorage) {
-	for _, rule := range slices.Concat(storageUploadRules, storageObjectRules, storageSweepRules) {
+	for _, rule := range slices.Concat(storageUploadRules, storageSingleRules, storageObjectRules, storageSweepRules) {
 		t.Run(rule.sentence, func(t *testing.T) {
 			rule.check(storageCase{T: t, AnyStorage: open(t)})
 		})

@@ -33,9 +33,10 @@ func (s *Storage) CreateUpload(ctx context.Context, key, token string) (uploadID
 // UploadPart implements step.Uploader. The part becomes visible when all of it has arrived; the last to arrive stands.
 func (s *Storage) UploadPart(ctx context.Context, p step.PartUpload) (etag string, err error) {
 	content, bodyErr := receive(ctx, p)
+	token, single := backup.SingleUploadToken(p.UploadID)
 	err = s.do(ctx, "UploadPart", func() error {
 		u, err := s.upload(p.Key, p.UploadID)
-		if err != nil {
+		if err != nil && !single {
 			return err
 		}
 		if bodyErr != nil {
@@ -48,6 +49,10 @@ func (s *Storage) UploadPart(ctx context.Context, p step.PartUpload) (etag strin
 		if crc != p.Body.CRC64NVME() {
 			return backup.E(backup.ChecksumMismatch, "part %d does not have the checksum that came with it", p.Number)
 		}
+		if single {
+			etag, err = s.putSingle(p.Key, token, content)
+			return err
+		}
 		s.serial++
 		etag = fmt.Sprintf(`"part-%d"`, s.serial) // as under KMS, where equal bytes have different ETags
 		u.parts[p.Number] = storagePart{backup.Part{Number: p.Number, ETag: etag, SizeBytes: p.SizeBytes, CRC64NVME: crc}, content}
@@ -55,6 +60,19 @@ func (s *Storage) UploadPart(ctx context.Context, p step.PartUpload) (etag strin
 	})
 	if err != nil {
 		return "", err
+	}
+	return etag, nil
+}
+
+// putSingle puts the object of a single upload, unless it is there already.
+func (s *Storage) putSingle(key, token string, content []byte) (etag string, err error) {
+	etag = fmt.Sprintf(`"object-%s"`, token)
+	v, exists := s.current(key)
+	if exists && (v.token != token || !bytes.Equal(v.content, content)) {
+		return "", backup.E(backup.ChecksumMismatch, "there is another object %s already", key)
+	}
+	if !exists {
+		s.objects[key] = append(s.objects[key], storageVersion{content: content, token: token})
 	}
 	return etag, nil
 }
@@ -100,6 +118,9 @@ func (s *Storage) UploadedParts(ctx context.Context, key, uploadID string) (part
 // CompleteUpload implements step.Uploader. The upload is gone afterwards, so that repeating it fails with UploadLost.
 func (s *Storage) CompleteUpload(ctx context.Context, c step.Completion) error {
 	return s.do(ctx, "CompleteUpload", func() error {
+		if _, single := backup.SingleUploadToken(c.UploadID); single {
+			return nil
+		}
 		u, err := s.upload(c.Key, c.UploadID)
 		if err != nil {
 			return err
@@ -148,6 +169,10 @@ func (u *storageUpload) assemble(c step.Completion, minPartBytes int64) ([]byte,
 // AbortUpload implements step.Uploader.
 func (s *Storage) AbortUpload(ctx context.Context, key, uploadID string) error {
 	return s.do(ctx, "AbortUpload", func() error {
+		if _, single := backup.SingleUploadToken(uploadID); single {
+			delete(s.objects, key)
+			return nil
+		}
 		_, err := s.upload(key, uploadID)
 		if err == nil {
 			delete(s.uploads, uploadID)

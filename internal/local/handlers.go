@@ -7,6 +7,7 @@ import (
 	"errors"
 
 	"github.com/sitevault/sitevault/internal/asl"
+	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/lambdaedge"
 	"github.com/sitevault/sitevault/internal/step"
 )
@@ -17,7 +18,7 @@ func (s *Service) handlers() map[string]asl.Handler {
 	return map[string]asl.Handler{
 		"StartJob": task(step.StartJob{Jobs: store, Policy: s.config.Policy, Now: s.now}.Handle),
 		"OpenUpload": task(step.OpenUpload{
-			Jobs: store, Files: store, Exports: exports, Uploads: storage, Now: s.now, NewRandom: rand.Text,
+			Jobs: store, Files: store, Exports: exports, Uploads: storage, Now: s.now, NewRandom: rand.Text, SingleBytes: backup.BasePartSizeBytes,
 		}.Handle),
 		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: store, Files: store, Exports: exports, Uploads: storage, Now: s.now}.Handle),
 		"CompleteMultipart": task(step.CompleteMultipart{Files: store, Uploads: storage, Objects: storage, Now: s.now}.Handle),

@@ -47,7 +47,7 @@ func (s *Store) CreateUpload(ctx context.Context, key, token string) (string, er
 }
 
 // UploadPart implements step.Uploader. It is sent once: the body is a stream. An error of the body's own comes back
-// with its kind.
+// with its kind. The one part of a single upload is put as the object.
 func (s *Store) UploadPart(ctx context.Context, p step.PartUpload) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", fail(err, "upload part %d of %s", p.Number, p.Key)
@@ -55,6 +55,33 @@ func (s *Store) UploadPart(ctx context.Context, p step.PartUpload) (string, erro
 	body := newChunkedBody(p)
 	ctx, done := lasting(ctx, body.abandon)
 	defer done()
+	send := s.sendPart
+	token, single := backup.SingleUploadToken(p.UploadID)
+	if single {
+		send = s.sendObject
+	}
+	answer, err := send(ctx, p, body)
+	crc, whole, bodyErr := body.stop()
+	if bodyErr != nil {
+		return "", fmt.Errorf("upload part %d of %s: %w", p.Number, p.Key, bodyErr) // not the storage's failure
+	}
+	if err != nil {
+		err = fail(err, "upload part %d of %s", p.Number, p.Key)
+		if single && backup.Is(err, backup.Conflict) {
+			return s.stored(ctx, p, token)
+		}
+		return "", err
+	}
+	if err := answer.check(crc, whole); err != nil {
+		return "", fail(err, "upload part %d of %s", p.Number, p.Key)
+	}
+	return answer.etag, nil
+}
+
+// acknowledgement is what the storage says of a part that it has received.
+type acknowledgement struct{ etag, crc string }
+
+func (s *Store) sendPart(ctx context.Context, p step.PartUpload, body *chunkedBody) (acknowledgement, error) {
 	out, err := s.client.UploadPart(ctx, &s3.UploadPartInput{
 		Bucket:        &s.bucket,
 		Key:           &p.Key,
@@ -63,29 +90,22 @@ func (s *Store) UploadPart(ctx context.Context, p step.PartUpload) (string, erro
 		ContentLength: aws.Int64(chunkedBytes(p.SizeBytes)),
 		Body:          body,
 	}, streaming(p.SizeBytes))
-	crc, whole, bodyErr := body.stop()
-	if bodyErr != nil {
-		return "", fmt.Errorf("upload part %d of %s: %w", p.Number, p.Key, bodyErr) // not the storage's failure
-	}
 	if err != nil {
-		return "", fail(err, "upload part %d of %s", p.Number, p.Key)
+		return acknowledgement{}, err
 	}
-	if err := acknowledged(out, crc, whole); err != nil {
-		return "", fail(err, "upload part %d of %s", p.Number, p.Key)
-	}
-	return *out.ETag, nil
+	return acknowledgement{aws.ToString(out.ETag), aws.ToString(out.ChecksumCRC64NVME)}, nil
 }
 
-// acknowledged checks that the answer is about the whole part and about its very bytes.
-func acknowledged(out *s3.UploadPartOutput, crc uint64, whole bool) error {
+// check makes sure that the answer is about the whole part and about its very bytes.
+func (a acknowledgement) check(crc uint64, whole bool) error {
 	if !whole {
 		return backup.E(backup.StorageUnavailable, "the storage answered before it had read the part")
 	}
-	if aws.ToString(out.ETag) == "" {
+	if a.etag == "" {
 		return backup.E(backup.StorageUnavailable, "the answer has no ETag")
 	}
-	if got := aws.ToString(out.ChecksumCRC64NVME); got != "" && got != checksum.Encode(crc) {
-		return backup.E(backup.ChecksumMismatch, "the storage has CRC64NVME %s, sent was %s", got, checksum.Encode(crc))
+	if a.crc != "" && a.crc != checksum.Encode(crc) {
+		return backup.E(backup.ChecksumMismatch, "the storage has CRC64NVME %s, sent was %s", a.crc, checksum.Encode(crc))
 	}
 	return nil
 }
@@ -128,6 +148,9 @@ func partOf(p types.Part) (backup.Part, error) {
 // CompleteUpload implements step.Uploader. When an object stands under the key already the error is a Conflict:
 // whether that object is this upload's is for Head to tell.
 func (s *Store) CompleteUpload(ctx context.Context, c step.Completion) error {
+	if _, single := backup.SingleUploadToken(c.UploadID); single {
+		return nil
+	}
 	if err := ctx.Err(); err != nil {
 		return fail(err, "complete upload of %s", c.Key)
 	}
@@ -168,6 +191,10 @@ func completedParts(parts []backup.Part) []types.CompletedPart {
 
 // AbortUpload implements step.Uploader.
 func (s *Store) AbortUpload(ctx context.Context, key, uploadID string) error {
+	if _, single := backup.SingleUploadToken(uploadID); single {
+		_, err := s.DeleteObjects(ctx, key, nil)
+		return err
+	}
 	_, err := s.client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{
 		Bucket: &s.bucket, Key: &key, UploadId: &uploadID,
 	})

@@ -80,15 +80,20 @@ func (c Cleaner) forget(ctx context.Context, job backup.Job, files []backup.File
 }
 
 // RemoveStrays removes whatever an attempt left in the storage beside its finished files: uploads that lost a race just
-// before a crash, and objects of uploads that were begun anew although they had been completed.
+// before a crash, and objects of uploads that were begun anew although they had been completed. Objects are looked for
+// only where there was a restart or an earlier attempt: no other way leads to a second object of a file.
 func (c Cleaner) RemoveStrays(ctx context.Context, job backup.Job, done []backup.File) error {
 	later := laterAttempts(job.Attempt)
 	if _, err := c.Storage.AbortUploads(ctx, job.Prefix(), later); err != nil {
 		return err
 	}
-	kept := map[string]bool{job.ManifestKey(): true}
+	kept, again := map[string]bool{job.ManifestKey(): true}, job.Attempt > 1
 	for _, f := range done {
 		kept[f.Key] = true
+		again = again || f.Restarts > 0
+	}
+	if !again {
+		return nil
 	}
 	_, err := c.Storage.DeleteObjects(ctx, job.Prefix(), func(key string) bool { return kept[key] || later(key) })
 	return err

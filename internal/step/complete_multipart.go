@@ -65,7 +65,7 @@ func (s CompleteMultipart) settle(ctx context.Context, file backup.File, parts [
 		if completed != nil {
 			return completed
 		}
-		return backup.E(backup.StorageUnavailable, "object %s is not there after completion", file.Key)
+		return missing(file)
 	}
 	if err != nil {
 		return err
@@ -78,6 +78,15 @@ func (s CompleteMultipart) settle(ctx context.Context, file backup.File, parts [
 			file.Key, object.SizeBytes, object.CRC64NVME, file.Pin.SizeBytes, file.CRC64NVME)
 	}
 	return nil
+}
+
+// missing is for an object that is not there although its completion succeeded: that of a multipart upload may still
+// come, that of a single one was there when its part was recorded.
+func missing(file backup.File) error {
+	if _, single := backup.SingleUploadToken(file.UploadID); single {
+		return backup.E(backup.UploadLost, "object %s is gone", file.Key)
+	}
+	return backup.E(backup.StorageUnavailable, "object %s is not there after completion", file.Key)
 }
 
 func (s CompleteMultipart) complete(ctx context.Context, file backup.File, parts []backup.Part) error {

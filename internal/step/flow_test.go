@@ -59,8 +59,21 @@ func TestBackup(t *testing.T) {
 
 // Every step may run twice: the second call succeeds, says the same and changes nothing.
 func TestEveryStepTwice(t *testing.T) {
-	contents := smallSite()
-	r := newRig(t)
+	bothUploads(t, func(t *testing.T, single int64) {
+		r := newRig(t)
+		r.single = single
+		everyStepTwice(r)
+	})
+}
+
+// bothUploads runs a test with multipart uploads and with files that are put in one request.
+func bothUploads(t *testing.T, run func(t *testing.T, single int64)) {
+	t.Run("multipart", func(t *testing.T) { run(t, 0) })
+	t.Run("single", func(t *testing.T) { run(t, smallBytes+1) })
+}
+
+func everyStepTwice(r *rig) {
+	t, contents := r.T, smallSite()
 	r.site(contents)
 	job := r.created()
 	repeated := map[string]int{}
@@ -138,7 +151,9 @@ var errorsAndCrashes = []bool{false, true}
 
 // Whatever call fails, before its effect or after it, and wherever the process ends: the backup ends done with exactly
 // the exported bytes, and the storage holds nothing else.
-func TestBackupSurvivesEveryFault(t *testing.T) {
+func TestBackupSurvivesEveryFault(t *testing.T) { bothUploads(t, backupSurvivesEveryFault) }
+
+func backupSurvivesEveryFault(t *testing.T, single int64) {
 	contents := smallSite()
 	faultCases(t, errorsAndCrashes, func(t *testing.T, f fault) *faults {
 		var r *rig
@@ -147,6 +162,7 @@ func TestBackupSurvivesEveryFault(t *testing.T) {
 		} else {
 			r = newRig(t)
 		}
+		r.single = single
 		r.site(contents)
 		job := r.created()
 		r.faults.arm(f)
@@ -249,11 +265,14 @@ func TestRestartSurvivesEveryFault(t *testing.T) {
 }
 
 // A job that fails for good leaves nothing but its row, whatever fails while it is cleaned up.
-func TestCleanupSurvivesEveryFault(t *testing.T) {
+func TestCleanupSurvivesEveryFault(t *testing.T) { bothUploads(t, cleanupSurvivesEveryFault) }
+
+func cleanupSurvivesEveryFault(t *testing.T, single int64) {
 	contents := smallSite()
 	contents["files"] = strings.NewReader(strings.Repeat("<html>sorry</html>", 2_000))
 	faultCases(t, errorsAndCrashes, func(t *testing.T, f fault) *faults {
 		r := rigOn(t, backuptest.NewMemoryStore())
+		r.single = single
 		r.site(contents)
 		job := r.running()
 		for name := range contents {

@@ -17,6 +17,8 @@ type OpenUpload struct {
 	Uploads   Uploader
 	Now       func() time.Time
 	NewRandom func() string // unguessable, of characters fit for a key
+	// SingleBytes is the size up to which a file of one part is put in one request; 0: every file is a multipart upload.
+	SingleBytes int64
 }
 
 // OpenUploadIn names the file. Caught is set when the flow comes back because the upload cannot go on as it is; Restarts
@@ -182,7 +184,7 @@ func (s OpenUpload) open(ctx context.Context, job backup.Job, file backup.File, 
 	if err != nil {
 		return file, err
 	}
-	if next.UploadID, err = s.Uploads.CreateUpload(ctx, u.Key, u.Token); err != nil {
+	if next.UploadID, err = s.create(ctx, next); err != nil {
 		return file, err
 	}
 	err = s.Files.SwapFile(ctx, backup.Guard(in.JobID, in.Attempt), next)
@@ -197,6 +199,14 @@ func (s OpenUpload) open(ctx context.Context, job backup.Job, file backup.File, 
 		err = s.abort(ctx, file.Key, file.UploadID)
 	}
 	return next, err
+}
+
+// create decides between one request and a multipart upload.
+func (s OpenUpload) create(ctx context.Context, f backup.File) (uploadID string, err error) {
+	if f.PartCount() == 1 && f.Pin.SizeBytes <= s.SingleBytes {
+		return backup.SingleUploadID(f.Token), nil
+	}
+	return s.Uploads.CreateUpload(ctx, f.Key, f.Token)
 }
 
 const abortTimeout = 30 * time.Second

@@ -124,7 +124,9 @@ type Object struct {
 	Token     string
 }
 
-// Uploader moves parts into the storage. Errors carry StorageUnavailable, StorageRefused, ChecksumMismatch, and
+// Uploader moves parts into the storage. An upload with an id of backup.SingleUploadID is never created: UploadPart puts
+// its one part as the object, carrying the token, unless the object is there; CompleteUpload then has nothing to do, and
+// AbortUpload removes the object. Errors carry StorageUnavailable, StorageRefused, ChecksumMismatch, and
 // UploadLost when the storage does not know the upload (any more).
 type Uploader interface {
 	// CreateUpload opens a multipart upload whose object will carry token in its metadata.

@@ -37,6 +37,7 @@ type rig struct {
 	faults     *faults // between the steps and all of these
 	policy     backup.Policy
 	clock      time.Time
+	single     int64 // OpenUpload.SingleBytes
 	serial     int
 	mu         sync.Mutex // of serial: steps of several files ask for random values
 }
@@ -113,7 +114,7 @@ func (r *rig) startJob() step.StartJob {
 }
 
 func (r *rig) openUpload() step.OpenUpload {
-	return step.OpenUpload{Jobs: r.guardedStore(), Files: r.guardedStore(), Exports: guardedExports{r.exports, r.faults}, Uploads: r.guardedBucket(), Now: r.now, NewRandom: r.newRandom}
+	return step.OpenUpload{Jobs: r.guardedStore(), Files: r.guardedStore(), Exports: guardedExports{r.exports, r.faults}, Uploads: r.guardedBucket(), Now: r.now, NewRandom: r.newRandom, SingleBytes: r.single}
 }
 
 func (r *rig) exportRangeUpload() step.ExportRangeUpload {
