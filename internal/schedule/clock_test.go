@@ -167,15 +167,19 @@ func TestFailingSite(t *testing.T) {
 	})
 }
 
-// A run that cannot be started for a day is given up for the next one.
+// A run that cannot be started for a day is given up, for the next one or for good.
 func TestRunIsGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, site("blog", "03:30"))
+		w := newWorld(t, site("blog", "03:30"), site("gone", "03:30"))
 		time.Sleep(3 * time.Hour)
-		w.fail["blog"] = 1_000_000
-		wantRuns(t, w.during(22*time.Hour))
-		w.change(func() { w.fail["blog"] = 0 })
-		wantRuns(t, w.during(time.Hour), "blog 01 03:30") // a new start looks a day back, not further
+		w.fail["blog"], w.fail["gone"] = 1_000_000, 1_000_000
+		go func() {
+			time.Sleep(time.Minute)
+			w.change(func() { w.sites = w.sites[:1] })
+			time.Sleep(26 * time.Hour) // on the second day, after its run's time
+			w.change(func() { w.fail["blog"], w.fail["gone"] = 0, 0 })
+		}()
+		wantRuns(t, w.during(30*time.Hour), "blog 02 03:30")
 	})
 }
 
