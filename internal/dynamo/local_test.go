@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
@@ -34,7 +33,7 @@ func startLocal(t testing.TB) *dynamodb.Client {
 	}
 	server := exec.Command(java, "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Djava.library.path="+jars, "-cp", filepath.Join(jars, "*"),
 		filepath.Join("testdata", "dynamodb-local", "Loopback.java"))
-	server.Stderr = os.Stderr
+	server.Stderr = t.Output()
 	stdin, err := server.StdinPipe()
 	if err != nil {
 		t.Fatal(err)

@@ -209,7 +209,7 @@ func TestRowsStaySmall(t *testing.T) {
 		t.Fatal(err)
 	}
 	stored.Status = backup.Running
-	stored = swap(t, store, stored)
+	swap(t, store, stored)
 	for _, p := range job.Providers {
 		file := backup.File{
 			JobID: job.JobID, Name: p.Name, Status: backup.FileOpen, Attempt: 1, UploadID: strings.Repeat("i", 200),
