@@ -29,7 +29,7 @@ type ReadRange func(ctx context.Context, offset, lengthBytes int64) (io.ReadClos
 
 // Inspect reads the directory of an archive of sizeBytes and checks that it is complete and leads to entries that lie
 // inside the archive. What is not a whole zip archive fails with ArchiveInvalid; errors of read come back as they are.
-// An ordinary archive takes two reads: its tail, and the signature of its first entry.
+// An ordinary archive takes one read, that of its tail.
 func Inspect(ctx context.Context, sizeBytes int64, read ReadRange) (backup.Archive, error) {
 	r := reader{size: sizeBytes, read: read}
 	found, err := r.inspect(ctx)
@@ -63,7 +63,7 @@ func (r *reader) inspect(ctx context.Context) (backup.Archive, error) {
 	if err != nil {
 		return backup.Archive{}, err
 	}
-	if d.entries > 0 {
+	if d.entries > 0 && d.lowest >= r.tailStart {
 		err = r.checkFirst(ctx, d.lowest)
 	}
 	return backup.Archive{Entries: d.entries, UncompressedBytes: d.uncompressed}, err
@@ -84,7 +84,8 @@ func (r *reader) directory(ctx context.Context, e end) (directory, error) {
 	return readDirectory(io.MultiReader(before, bytes.NewReader(within)), e)
 }
 
-// checkFirst looks at the signature of the entry that lies first in the archive.
+// checkFirst looks at the signature of the entry that lies first in the archive. It is not worth a read of its own: an
+// archive that misses bytes anywhere has its directory in the wrong place.
 func (r *reader) checkFirst(ctx context.Context, offset int64) error {
 	b, err := r.bytes(ctx, offset, signatureBytes)
 	if err != nil {

@@ -119,7 +119,7 @@ func TestEveryTruncationFails(t *testing.T) {
 	}
 }
 
-// A small archive takes one read; one with a short directory two; a long directory is read once, in one stream.
+// An archive with a short directory takes one read; a long directory is read once, in one stream.
 func TestReads(t *testing.T) {
 	many := make([]file, 4000)
 	for i := range many {
@@ -132,9 +132,9 @@ func TestReads(t *testing.T) {
 	}{
 		{"empty", zipOf(t, ""), 1},
 		{"small", zipOf(t, "", file{name: "a", content: "b"}), 1},
-		{"large content", zipOf(t, "", file{name: "a", content: strings.Repeat("x", 1<<20)}), 2},
-		{"longest comment", zipOf(t, strings.Repeat("c", math.MaxUint16), file{name: "a", content: strings.Repeat("x", 1<<20)}), 2},
-		{"large directory", zipOf(t, "", many...), 3},
+		{"large content", zipOf(t, "", file{name: "a", content: strings.Repeat("x", 1<<20)}), 1},
+		{"longest comment", zipOf(t, strings.Repeat("c", math.MaxUint16), file{name: "a", content: strings.Repeat("x", 1<<20)}), 1},
+		{"large directory", zipOf(t, "", many...), 2},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := source{content: tc.content}
@@ -225,7 +225,7 @@ func TestStorageFailuresKeepTheirKind(t *testing.T) {
 		many[i] = file{name: fmt.Sprintf("%0100d", i)}
 	}
 	content := zipOf(t, "", many...)
-	for failing := 1; failing <= 3; failing++ {
+	for failing := 1; failing <= 2; failing++ {
 		for _, early := range []bool{false, true} {
 			s := source{content: content}
 			fired := false

@@ -80,17 +80,21 @@ func (c Cleaner) forget(ctx context.Context, job backup.Job, files []backup.File
 }
 
 // RemoveStrays removes whatever an attempt left in the storage beside its finished files: uploads that lost a race just
-// before a crash, and objects of uploads that were begun anew although they had been completed. Objects are looked for
-// only where there was a restart or an earlier attempt: no other way leads to a second object of a file.
+// before a crash, and objects of uploads that were begun anew although they had been completed. Uploads are looked for
+// only where one was created, objects only after a restart or an earlier attempt: nothing else leads to strays.
 func (c Cleaner) RemoveStrays(ctx context.Context, job backup.Job, done []backup.File) error {
-	later := laterAttempts(job.Attempt)
-	if _, err := c.Storage.AbortUploads(ctx, job.Prefix(), later); err != nil {
-		return err
-	}
-	kept, again := map[string]bool{job.ManifestKey(): true}, job.Attempt > 1
+	kept, again, multipart := map[string]bool{job.ManifestKey(): true}, job.Attempt > 1, false
 	for _, f := range done {
 		kept[f.Key] = true
 		again = again || f.Restarts > 0
+		_, single := backup.SingleUploadToken(f.UploadID)
+		multipart = multipart || !single
+	}
+	later := laterAttempts(job.Attempt)
+	if again || multipart {
+		if _, err := c.Storage.AbortUploads(ctx, job.Prefix(), later); err != nil {
+			return err
+		}
 	}
 	if !again {
 		return nil
