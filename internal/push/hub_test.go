@@ -46,6 +46,12 @@ func (v *view) read(context.Context, string) (step.View, error) {
 	return read, nil
 }
 
+func (v *view) timesRead() int {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.reads
+}
+
 // part records one more part and tells the hub.
 func (v *view) part(h *push.Hub) {
 	v.mu.Lock()
@@ -192,14 +198,14 @@ func TestHubReadsAgain(t *testing.T) {
 			v.mu.Lock()
 			v.fail = tc.fail
 			v.mu.Unlock()
-			before := v.reads
+			before := v.timesRead()
 			v.becomes(h, backup.Done)
 			time.Sleep(10 * push.Interval)
 			messages := got(out)
 			if again := len(messages) == 1 && messages[0].Status == backup.Done; again != tc.again {
 				t.Errorf("%v: %+v", tc.fail, messages)
 			}
-			if reads := v.reads - before; reads > 2 {
+			if reads := v.timesRead() - before; reads > 2 {
 				t.Errorf("%v: read %d times", tc.fail, reads)
 			}
 		})
@@ -214,8 +220,8 @@ func TestHubWithoutWatchers(t *testing.T) {
 		defer h.Close()
 		v.part(h)
 		time.Sleep(time.Minute)
-		if v.reads != 0 {
-			t.Errorf("read %d times for nobody", v.reads)
+		if v.timesRead() != 0 {
+			t.Errorf("read %d times for nobody", v.timesRead())
 		}
 		out := make(chan push.Message, 10)
 		cancel := h.Watch(jobID, out, never)
@@ -226,8 +232,8 @@ func TestHubWithoutWatchers(t *testing.T) {
 		cancel()
 		v.part(h)
 		time.Sleep(time.Minute)
-		if m := got(out); len(m) != 0 || v.reads != 1 {
-			t.Errorf("%d messages after %d reads", len(m), v.reads)
+		if m := got(out); len(m) != 0 || v.timesRead() != 1 {
+			t.Errorf("%d messages after %d reads", len(m), v.timesRead())
 		}
 	})
 }
