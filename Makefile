@@ -3,6 +3,7 @@
 VERSION       := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 VERSITYGW     := $(shell sed -n 's/^const Version = "\(v[0-9.]*\)"$$/\1/p' internal/versitygw/find.go)
 GOLANGCI_LINT := v2.15.0
+RCLONE        := v1.73.0
 GOTESTSUM     := v1.13.0
 
 BIN      := $(CURDIR)/bin
@@ -39,6 +40,17 @@ test: tools ## Run all tests, then the concurrent packages under the race detect
 	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then \
 		go run gotest.tools/gotestsum@$(GOTESTSUM) --format pkgname-and-test-fails -- -race $(CONCURRENT:%=./internal/%/...); \
 	else echo "SKIPPED: the race detector needs a C compiler ($$(go env CC)) and CGO_ENABLED=1"; fi
+
+GIB    ?= 1,10
+ROUNDS ?= 3
+JOBS   ?= 2000
+
+.PHONY: bench
+bench: build ## Compare with rclone and the AWS client, count small jobs: GIB=1,10 ROUNDS=3 JOBS=2000
+	@$(call installed,rclone,$(RCLONE)) || \
+		{ echo "go install rclone@$(RCLONE)"; GOBIN=$(BIN) go install github.com/rclone/rclone@$(RCLONE); }
+	@go build -trimpath -o $(BIN)/bench ./bench
+	$(BIN)/bench -bin $(BIN) -gib $(GIB) -rounds $(ROUNDS) -jobs $(JOBS)
 
 .PHONY: check
 check: format vet lint ## What CI runs first: formatting, vet, lint

@@ -29,8 +29,8 @@ type Provider struct {
 
 // Limits bound what a backup of the site may take.
 type Limits struct {
-	MaxFileBytes int64 `json:"maxFileBytes"` // of one provider's export
-	Parallelism  int   `json:"parallelism"`  // ranges pulled at the same time over all providers
+	MaxFileBytes int64 `json:"maxFileBytes,omitempty"` // of one provider's export
+	Parallelism  int   `json:"parallelism,omitempty"`  // ranges pulled at the same time over all providers
 }
 
 // Schedule is the daily run of a site.
