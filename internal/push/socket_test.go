@@ -309,6 +309,7 @@ func TestSocketDropsSlowClient(t *testing.T) {
 			s.send(slow, "subscribe", job.JobID)
 			s.send(quick, "subscribe", job.JobID)
 		}
+		synctest.Wait()
 		for _, next := range []backup.Status{backup.Running, backup.Failed, backup.Deleting} {
 			for i, job := range all {
 				s.swap(job, func(j *backup.Job) { j.Status, j.Failure = next, backup.NewFailure(backup.Internal, "", "", epoch) })
