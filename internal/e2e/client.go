@@ -16,12 +16,16 @@ import (
 
 // Client calls the API of a service.
 type Client struct {
-	URL string
-	tb  testing.TB
+	URL           string
+	tb            testing.TB
+	authorization string
 }
 
-// NewClient calls the API at the base URL.
-func NewClient(tb testing.TB, url string) Client { return Client{URL: url, tb: tb} }
+// As is the client with an Authorization header.
+func (c Client) As(authorization string) Client {
+	c.authorization = authorization
+	return c
+}
 
 // Reply is an answer of the API.
 type Reply struct {
@@ -45,6 +49,9 @@ func (c Client) Call(method, path string, body any) Reply {
 	}
 	if body != nil {
 		req.Header.Set("Content-Type", "application/json")
+	}
+	if c.authorization != "" {
+		req.Header.Set("Authorization", c.authorization)
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

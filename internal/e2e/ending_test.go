@@ -10,29 +10,32 @@ import (
 	"github.com/sitevault/sitevault/internal/e2e"
 )
 
-// moment is a point in the course of a backup at which a test holds it.
+// moment is a point in the course of a backup, whose file "files" has so many parts, at which a test holds it.
 type moment struct {
-	name string
-	hold func(storage *e2e.Storage, export *e2e.Export) *e2e.Rule
+	name  string
+	parts int
+	hold  func(storage *e2e.Storage, export *e2e.Export) *e2e.Rule
 }
 
-// moments are before and after the effect of each call that a backup of the file "files" consists of.
+// moments are before and after the effect of each call that a backup consists of.
 func moments() []moment {
 	list := []moment{
-		{"before HEAD export", func(_ *e2e.Storage, e *e2e.Export) *e2e.Rule { return e.HoldBefore(e2e.Is(e2e.HEAD)) }},
-		{"before range 2", func(_ *e2e.Storage, e *e2e.Export) *e2e.Rule {
+		{"before HEAD export", 2, func(_ *e2e.Storage, e *e2e.Export) *e2e.Rule { return e.HoldBefore(e2e.Is(e2e.HEAD)) }},
+		{"before range 2", 2, func(_ *e2e.Storage, e *e2e.Export) *e2e.Rule {
 			return e.HoldBefore(e2e.Is(e2e.Range(e2e.Offset(2))))
 		}},
 	}
-	for _, call := range []string{e2e.CreateUpload, e2e.UploadPart(2), e2e.CompleteUpload, e2e.HeadObject, e2e.GetObject} {
-		match := e2e.Is(call).Of("files")
+	atCall := func(name string, parts int, match e2e.Match) {
 		list = append(list,
-			moment{"before " + call, func(s *e2e.Storage, _ *e2e.Export) *e2e.Rule { return s.HoldBefore(match) }},
-			moment{"after " + call, func(s *e2e.Storage, _ *e2e.Export) *e2e.Rule { return s.HoldAfter(match) }})
+			moment{"before " + name, parts, func(s *e2e.Storage, _ *e2e.Export) *e2e.Rule { return s.HoldBefore(match) }},
+			moment{"after " + name, parts, func(s *e2e.Storage, _ *e2e.Export) *e2e.Rule { return s.HoldAfter(match) }})
 	}
-	return append(list,
-		moment{"before the manifest", func(s *e2e.Storage, _ *e2e.Export) *e2e.Rule { return s.HoldBefore(e2e.Is(e2e.PutManifest)) }},
-		moment{"after the manifest", func(s *e2e.Storage, _ *e2e.Export) *e2e.Rule { return s.HoldAfter(e2e.Is(e2e.PutManifest)) }})
+	for _, call := range []string{e2e.CreateUpload, e2e.UploadPart(2), e2e.CompleteUpload, e2e.HeadObject, e2e.GetObject} {
+		atCall(call, 2, e2e.Is(call).Of("files"))
+	}
+	atCall(e2e.PutObject, 1, e2e.Is(e2e.PutObject).Of("files"))
+	atCall(e2e.PutManifest, 2, e2e.Is(e2e.PutManifest))
+	return list
 }
 
 // A backup can be cancelled and deleted at any moment. Nothing stays in the storage, not even of a provider whose file
@@ -44,7 +47,7 @@ func TestEndingAtEachMoment(t *testing.T) {
 			t.Run(verb+" "+m.name, func(t *testing.T) {
 				t.Parallel()
 				s, storage := e2e.Run(t)
-				export := e2e.NewExport(t, 1, 2)
+				export := e2e.NewExport(t, 1, m.parts)
 				held := m.hold(storage, export)
 				s.PutSerialSite("shop", e2e.Exports{"database": e2e.NewExport(t, 2, 1), "files": export})
 				jobID := s.Create("shop")
@@ -144,9 +147,10 @@ func TestDeleteFinished(t *testing.T) {
 func TestLateEffects(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
-		call string
-		end  func(*e2e.Service, string) api.Backup
-	}{{e2e.CreateUpload, cancel}, {e2e.CreateUpload, remove}, {e2e.PutManifest, remove}} {
+		call  string
+		parts int
+		end   func(*e2e.Service, string) api.Backup
+	}{{e2e.CreateUpload, 2, cancel}, {e2e.CreateUpload, 2, remove}, {e2e.PutObject, 1, remove}, {e2e.PutManifest, 2, remove}} {
 		t.Run(c.call, func(t *testing.T) {
 			t.Parallel()
 			storage, clock := e2e.NewStorage(t), &e2e.Clock{}
@@ -154,12 +158,12 @@ func TestLateEffects(t *testing.T) {
 			config.Now, config.Policy.WorkerLife = clock.Now, time.Hour
 			s := e2e.Start(t, config)
 			late := storage.Delay(e2e.Is(c.call))
-			export := e2e.NewExport(t, 1, 1)
+			export := e2e.NewExport(t, 1, c.parts)
 			held := export.HoldBefore(e2e.Is(e2e.Range(0)))
 			s.PutSite("shop", e2e.Exports{"files": export})
 			jobID := s.Create("shop")
 			held.Reached(t)
-			if c.call == e2e.PutManifest {
+			if c.call != e2e.CreateUpload {
 				held.Release()
 				s.Await(jobID, backup.Done)
 			}

@@ -29,17 +29,22 @@ func TestPassingFaults(t *testing.T) {
 		"no body":                         backuptest.RangeAt(second, 1, backuptest.AnswerShort(0)),
 		"reset":                           backuptest.RangeAt(second, 1, backuptest.AnswerReset(5<<20)),
 	}
-	storageFaults := map[string]func(*e2e.Storage) *e2e.Rule{
-		"slow down at creation":   func(s *e2e.Storage) *e2e.Rule { return s.Refuse(e2e.Is(e2e.CreateUpload), 1, 503, slowDown) },
-		"slow down at a part":     func(s *e2e.Storage) *e2e.Rule { return s.Refuse(e2e.Is(e2e.UploadPart(2)), 1, 503, slowDown) },
-		"slow down at completion": func(s *e2e.Storage) *e2e.Rule { return s.Refuse(e2e.Is(e2e.CompleteUpload), 1, 503, slowDown) },
-		"lost answer to creation": func(s *e2e.Storage) *e2e.Rule { return s.Lose(e2e.Is(e2e.CreateUpload), 1) },
-		"lost answer to a part":   func(s *e2e.Storage) *e2e.Rule { return s.Lose(e2e.Is(e2e.UploadPart(2)), 1) },
-		"lost answer to completion": func(s *e2e.Storage) *e2e.Rule {
-			return s.Lose(e2e.Is(e2e.CompleteUpload), 1)
-		},
-		"no answer to completion ever": func(s *e2e.Storage) *e2e.Rule { return s.Lose(e2e.Is(e2e.CompleteUpload), 100) },
-		"lost answer to the manifest":  func(s *e2e.Storage) *e2e.Rule { return s.Lose(e2e.Is(e2e.PutManifest), 1) },
+	storageFaults := map[string]struct {
+		parts int
+		fault func(*e2e.Storage) *e2e.Rule
+	}{
+		"slow down at creation":        {3, refuse(e2e.CreateUpload)},
+		"slow down at a part":          {3, refuse(e2e.UploadPart(2))},
+		"slow down at completion":      {3, refuse(e2e.CompleteUpload)},
+		"slow down at a small file":    {1, refuse(e2e.PutObject)},
+		"lost answer to creation":      {3, lose(e2e.CreateUpload, 1)},
+		"lost answer to a part":        {3, lose(e2e.UploadPart(2), 1)},
+		"lost answer to completion":    {3, lose(e2e.CompleteUpload, 1)},
+		"no answer to completion ever": {3, lose(e2e.CompleteUpload, 100)},
+		"lost answer to a small file":  {1, lose(e2e.PutObject, 1)},
+		"lost answer to the manifest":  {3, lose(e2e.PutManifest, 1)},
+		"lost answer to the check":     {3, lose(e2e.HeadObject, 1)},
+		"lost answer to the directory": {3, lose(e2e.GetObject, 1)},
 	}
 	for name, fault := range exportFaults {
 		t.Run(name, func(t *testing.T) {
@@ -53,17 +58,27 @@ func TestPassingFaults(t *testing.T) {
 			}
 		})
 	}
-	for name, fault := range storageFaults {
+	for name, c := range storageFaults {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s, storage := e2e.Run(t)
-			rule := fault(storage)
-			endsDone(t, s, storage, e2e.NewExport(t, 1, 3))
+			rule := c.fault(storage)
+			endsDone(t, s, storage, e2e.NewExport(t, 1, c.parts))
 			if rule.Hits() == 0 {
 				t.Error("the fault never happened")
 			}
 		})
 	}
+}
+
+func refuse(call string) func(*e2e.Storage) *e2e.Rule {
+	return func(s *e2e.Storage) *e2e.Rule {
+		return s.Refuse(e2e.Is(call), 1, http.StatusServiceUnavailable, slowDown)
+	}
+}
+
+func lose(call string, times int) func(*e2e.Storage) *e2e.Rule {
+	return func(s *e2e.Storage) *e2e.Rule { return s.Lose(e2e.Is(call), times) }
 }
 
 func endsDone(t *testing.T, s *e2e.Service, storage *e2e.Storage, export *e2e.Export) {

@@ -27,6 +27,7 @@ const (
 	ListParts      = "ListParts"
 	HeadObject     = "HEAD object"
 	GetObject      = "GET object"
+	PutObject      = "PUT object" // of a file of one part
 	PutManifest    = "PUT manifest.json"
 	DeleteObjects  = "DeleteObjects"
 	ListVersions   = "ListObjectVersions"

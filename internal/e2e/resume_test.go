@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -62,15 +63,20 @@ func TestStoppedServiceResumes(t *testing.T) {
 // backup, with one object for each file and nothing besides.
 func TestKilledAtEachCall(t *testing.T) {
 	t.Parallel()
-	calls := []string{e2e.CreateUpload, e2e.UploadPart(2), e2e.CompleteUpload, e2e.HeadObject, e2e.GetObject, e2e.PutManifest}
-	for _, call := range calls {
+	for _, c := range []struct {
+		parts int
+		call  string
+	}{
+		{2, e2e.CreateUpload}, {2, e2e.UploadPart(2)}, {2, e2e.CompleteUpload}, {1, e2e.PutObject},
+		{2, e2e.HeadObject}, {1, e2e.HeadObject}, {2, e2e.GetObject}, {2, e2e.PutManifest},
+	} {
 		for when, hold := range map[string]func(*e2e.Gate, e2e.Match) *e2e.Rule{"before": (*e2e.Gate).HoldBefore, "after": (*e2e.Gate).HoldAfter} {
-			t.Run(when+" "+call, func(t *testing.T) {
+			t.Run(fmt.Sprintf("%s %s of %d", when, c.call, c.parts), func(t *testing.T) {
 				t.Parallel()
 				storage := e2e.NewStorage(t)
-				held := hold(storage.Gate, e2e.Is(call))
+				held := hold(storage.Gate, e2e.Is(c.call))
 				p := e2e.StartProcess(t, storage)
-				export := e2e.NewExport(t, 1, 2)
+				export := e2e.NewExport(t, 1, c.parts)
 				p.PutSite("shop", e2e.Exports{"files": export})
 				jobID := p.Create("shop")
 				held.Reached(t)

@@ -67,19 +67,23 @@ func Open(ctx context.Context, c Config) (_ *Service, err error) {
 	if s.listener, err = s.listen(); err != nil {
 		return nil, err
 	}
+	// The store's lock keeps a second service from the folder, and with it from our S3 server's files.
+	if err := s.openStore(); err != nil {
+		return nil, err
+	}
 	if err := s.openStorage(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.openExports(); err != nil {
 		return nil, err
 	}
-	if err := s.openStore(); err != nil {
-		return nil, err
-	}
 	if err := s.openSteps(); err != nil {
 		return nil, err
 	}
-	return s, s.openAPI(ctx)
+	if err := s.openAPI(ctx); err != nil {
+		return nil, err
+	}
+	return s, nil
 }
 
 func (s *Service) listen() (net.Listener, error) {
@@ -220,7 +224,7 @@ func (s *Service) URL() string { return "http://" + s.listener.Addr().String() }
 func (s *Service) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if err := s.resume(ctx); err != nil {
+	if err := s.resume(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
 	var loops sync.WaitGroup
@@ -296,11 +300,11 @@ func (s *Service) Close() error {
 	if s.hub != nil {
 		s.hub.Close()
 	}
-	closeIf(s.store != nil, func() error { return s.store.Close() })
 	if s.exports != nil {
 		s.exports.Close()
 	}
 	closeIf(s.gateway != nil, func() error { return s.gateway.Close() })
+	closeIf(s.store != nil, func() error { return s.store.Close() })
 	closeIf(s.listener != nil, func() error { return ignoreClosed(s.listener.Close()) })
 	return errors.Join(errs...)
 }
