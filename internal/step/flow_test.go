@@ -300,6 +300,60 @@ func cleanupSurvivesEveryFault(t *testing.T, single int64) {
 	})
 }
 
+// A file that fails for good fails its job for its reason, the others being finished, whatever else fails on the way.
+func TestFailureSurvivesEveryFault(t *testing.T) {
+	contents := smallSite()
+	contents["database"] = strings.NewReader(strings.Repeat("<html>sorry</html>", 2_000))
+	faultCases(t, errorsAndCrashes, func(t *testing.T, f fault) *faults {
+		r := rigOn(t, backuptest.NewMemoryStore())
+		r.site(contents)
+		job := r.created()
+		r.faults.arm(f)
+		result := r.execute(job.JobID, 1)
+		fired := r.faults.disarm()
+		if f.crashes {
+			result = r.execute(job.JobID, 1)
+		}
+		job = r.job(job.JobID)
+		if result.Status != asl.Failed || job.Status != backup.Failed || job.Failure.Kind != backup.ArchiveInvalid || job.Failure.File != "database" {
+			t.Errorf("%q failed, then the execution: %s %s, the job %s: %+v", fired, result.Status, result.Error, job.Status, job.Failure)
+		}
+		if got := r.file(job.JobID, "files"); got.Status != backup.FileDone {
+			t.Errorf("%q failed, then the other file is %s", fired, got.Status)
+		}
+		r.tend(3)
+		if uploads, versions := r.storage.Left(job.Prefix()); uploads != 0 || versions != 1 {
+			t.Errorf("%q failed, then %d uploads and %d versions are left", fired, uploads, versions)
+		}
+		return r.faults
+	})
+}
+
+// A cancelled backup leaves nothing, whatever fails on the way.
+func TestCancelSurvivesEveryFault(t *testing.T) {
+	contents := smallSite()
+	faultCases(t, errorsAndCrashes, func(t *testing.T, f fault) *faults {
+		r := rigOn(t, backuptest.NewMemoryStore())
+		r.site(contents)
+		job := r.running()
+		r.backUp(job, "files")
+		r.move(job, r.open(job, "database"))
+		r.faults.arm(f)
+		_, err := r.backups().Cancel(t.Context(), "ada", job.JobID)
+		fired := r.faults.disarm()
+		if err != nil {
+			r.need(second(r.backups().Cancel(t.Context(), "ada", job.JobID)))
+		}
+		r.passes(10 * time.Minute)
+		r.tend(4)
+		if job = r.job(job.JobID); job.Failure.Kind != backup.Cancelled || job.Cleanup != backup.CleanupNone {
+			t.Errorf("%q failed, then the job is %s with cleanup %q: %+v", fired, job.Status, job.Cleanup, job.Failure)
+		}
+		r.wantNothingLeft(job)
+		return r.faults
+	})
+}
+
 // tend lets the sweeper come by several times, each after the longest time that anything waits.
 func (r *rig) tend(times int) {
 	r.Helper()
