@@ -185,9 +185,21 @@ func (s *Service) openAPI(ctx context.Context) error {
 		Backups: s.backups, Sites: step.Sites{Store: s.store, Schedules: s.clock, Now: s.now}, Status: s.status,
 		Objects: s.storage, Tickets: s.store, Identify: identify, Secret: rand.Text, Now: s.now, Version: s.config.Version, Log: s.config.Log,
 	}))
-	mux.Handle("/ws", push.Socket{Hub: s.hub, Status: s.status, Take: s.takeTicket, Log: s.config.Log})
+	sockets, closeSockets := context.WithCancel(context.Background())
+	mux.Handle("/ws", until(sockets, push.Socket{Hub: s.hub, Status: s.status, Take: s.takeTicket, Log: s.config.Log}))
 	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	s.server.RegisterOnShutdown(closeSockets)
 	return nil
+}
+
+// until ends the requests of next with the service as well: net/http leaves sockets to their handlers.
+func until(service context.Context, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithCancel(r.Context())
+		defer cancel()
+		defer context.AfterFunc(service, cancel)()
+		next.ServeHTTP(w, r.WithContext(ctx))
+	})
 }
 
 func (s *Service) takeTicket(ctx context.Context, ticket string) (backup.Ticket, error) {
