@@ -123,8 +123,8 @@ func (f File) Open(attempt int, u Upload, pin Pin, lost bool, now time.Time) (Fi
 	if f.CreatedAt.IsZero() {
 		f.CreatedAt = now
 	}
-	f.Restarts = f.RestartsIn(attempt)
-	if f.Status == FileOpen || f.Status == FileCompleting {
+	replaced := f.UploadID != "" && (f.Attempt == attempt || f.Status != FileFailed)
+	if f.Restarts = f.RestartsIn(attempt); replaced {
 		f.Restarts++
 	}
 	f.Status, f.Attempt, f.Pin, f.PartSizeBytes = FileOpen, attempt, pin, PartSizeBytes(pin.SizeBytes)

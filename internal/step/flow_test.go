@@ -301,11 +301,14 @@ func cleanupSurvivesEveryFault(t *testing.T, single int64) {
 }
 
 // A file that fails for good fails its job for its reason, the others being finished, whatever else fails on the way.
-func TestFailureSurvivesEveryFault(t *testing.T) {
+func TestFailureSurvivesEveryFault(t *testing.T) { bothUploads(t, failureSurvivesEveryFault) }
+
+func failureSurvivesEveryFault(t *testing.T, single int64) {
 	contents := smallSite()
 	contents["database"] = strings.NewReader(strings.Repeat("<html>sorry</html>", 2_000))
 	faultCases(t, errorsAndCrashes, func(t *testing.T, f fault) *faults {
 		r := rigOn(t, backuptest.NewMemoryStore())
+		r.single = single
 		r.site(contents)
 		job := r.created()
 		r.faults.arm(f)
@@ -330,10 +333,13 @@ func TestFailureSurvivesEveryFault(t *testing.T) {
 }
 
 // A cancelled backup leaves nothing, whatever fails on the way.
-func TestCancelSurvivesEveryFault(t *testing.T) {
+func TestCancelSurvivesEveryFault(t *testing.T) { bothUploads(t, cancelSurvivesEveryFault) }
+
+func cancelSurvivesEveryFault(t *testing.T, single int64) {
 	contents := smallSite()
 	faultCases(t, errorsAndCrashes, func(t *testing.T, f fault) *faults {
 		r := rigOn(t, backuptest.NewMemoryStore())
+		r.single = single
 		r.site(contents)
 		job := r.running()
 		r.backUp(job, "files")
@@ -365,10 +371,13 @@ func (r *rig) tend(times int) {
 }
 
 // A deletion ends with nothing left, whatever fails on the way.
-func TestDeletionSurvivesEveryFault(t *testing.T) {
+func TestDeletionSurvivesEveryFault(t *testing.T) { bothUploads(t, deletionSurvivesEveryFault) }
+
+func deletionSurvivesEveryFault(t *testing.T, single int64) {
 	contents := smallSite()
 	faultCases(t, errorsAndCrashes, func(t *testing.T, f fault) *faults {
 		r := rigOn(t, backuptest.NewMemoryStore())
+		r.single = single
 		r.site(contents)
 		job := r.running()
 		r.backUp(job, "files")
@@ -392,10 +401,13 @@ func TestDeletionSurvivesEveryFault(t *testing.T) {
 }
 
 // The sweeper gets everything done although one of its own calls fails.
-func TestSweepSurvivesEveryFault(t *testing.T) {
+func TestSweepSurvivesEveryFault(t *testing.T) { bothUploads(t, sweepSurvivesEveryFault) }
+
+func sweepSurvivesEveryFault(t *testing.T, single int64) {
 	contents := smallSite()
 	faultCases(t, errorsAndCrashes, func(t *testing.T, f fault) *faults {
 		r := rigOn(t, backuptest.NewMemoryStore())
+		r.single = single
 		r.site(contents)
 		job := r.running()
 		r.backUp(job, "files")
@@ -456,10 +468,13 @@ func TestCreateSurvivesEveryFault(t *testing.T) {
 }
 
 // A retry moves only what is missing, whatever fails on the way to it.
-func TestRetrySurvivesEveryFault(t *testing.T) {
+func TestRetrySurvivesEveryFault(t *testing.T) { bothUploads(t, retrySurvivesEveryFault) }
+
+func retrySurvivesEveryFault(t *testing.T, single int64) {
 	contents := smallSite()
 	faultCases(t, errorsAndCrashes, func(t *testing.T, f fault) *faults {
 		r := rigOn(t, backuptest.NewMemoryStore())
+		r.single = single
 		r.site(contents)
 		job := r.running()
 		r.backUp(job, "database")

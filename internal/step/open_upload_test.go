@@ -139,6 +139,27 @@ func TestRetryOfChangedExport(t *testing.T) {
 	}
 }
 
+// The same when the process ends before the attempt does, and the attempt is begun again: what it had completed of the
+// old version goes.
+func TestRepeatedAttemptOfChangedExport(t *testing.T) {
+	bothUploads(t, func(t *testing.T, single int64) {
+		contents := map[string]backuptest.Content{"files": backuptest.ZipOf(1, smallBytes)}
+		r := newRig(t)
+		r.single = single
+		r.site(contents)
+		job := r.running()
+		r.move(job, r.open(job, "files"))
+		r.complete(job, "files")
+		r.fail(job, "files", backup.StorageUnavailable)
+		contents["files"] = backuptest.ZipOf(7, smallBytes)
+		r.exports.serve("https://example.org/files", contents["files"], `"v2"`)
+		if result := r.execute(job.JobID, 1); result.Error != "" {
+			t.Fatal(result.Error, result.Cause)
+		}
+		r.wantDone(job.JobID, contents)
+	})
+}
+
 // A provider that is still preparing is waited for, by what it asks for within bounds, longer and longer.
 func TestPreparingWaits(t *testing.T) {
 	for _, tc := range []struct {
