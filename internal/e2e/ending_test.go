@@ -125,10 +125,7 @@ func deleted(t *testing.T, s *e2e.Service, jobID string) {
 // visible as such.
 func TestDeleteFinished(t *testing.T) {
 	t.Parallel()
-	storage := e2e.NewVersionedStorage(t)
-	c := e2e.Config(t, storage)
-	c.Policy.WorkerLife, c.SweepEvery = 0, time.Hour // versitygw loses its way when two delete the same version
-	s := e2e.Start(t, c)
+	s, storage := e2e.Run(t)
 	s.PutSite("shop", e2e.Exports{"files": e2e.NewExport(t, 1, 2)})
 	jobID := s.Create("shop")
 	s.Await(jobID, backup.Done)

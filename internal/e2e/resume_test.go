@@ -113,6 +113,11 @@ func TestKilledStorageResumes(t *testing.T) {
 	if gatewayPID(t, c.DataDir) == pid {
 		t.Error("the S3 server was not killed")
 	}
+	s.Delete(jobID)
+	s.Await(jobID, backup.Deleted)
+	if files := e2e.FilesOf(t, filepath.Join(c.DataDir, "s3")); len(files) != 0 {
+		t.Errorf("after the deletion the disk holds %q", files)
+	}
 }
 
 // A pending job whose execution was never started is started when the service starts.

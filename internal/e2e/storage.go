@@ -24,7 +24,7 @@ import (
 
 const bucket = "backups"
 
-// Storage is a bucket on a versitygw process of its own, behind a gate.
+// Storage is a bucket with versions on a versitygw process of its own, behind a gate.
 type Storage struct {
 	*Gate
 	local.S3 // through the gate
@@ -45,27 +45,8 @@ func VersityGW(tb testing.TB) string {
 // NewStorage starts a storage and stops it with the test.
 func NewStorage(tb testing.TB) *Storage {
 	tb.Helper()
-	return startStorage(tb, false)
-}
-
-// NewVersionedStorage is NewStorage with a bucket that keeps past versions.
-func NewVersionedStorage(tb testing.TB) *Storage {
-	tb.Helper()
-	s := startStorage(tb, true)
-	_, err := s.direct.PutBucketVersioning(tb.Context(), &s3.PutBucketVersioningInput{
-		Bucket:                  aws.String(bucket),
-		VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
-	})
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return s
-}
-
-func startStorage(tb testing.TB, versioning bool) *Storage {
-	tb.Helper()
 	dir := tb.TempDir()
-	server, err := versitygw.Start(context.Background(), versitygw.Config{Binary: VersityGW(tb), Dir: dir, Versioning: versioning})
+	server, err := versitygw.Start(context.Background(), versitygw.Config{Binary: VersityGW(tb), Dir: dir, Versioning: true})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -76,9 +57,7 @@ func startStorage(tb testing.TB, versioning bool) *Storage {
 		Gate: gate, direct: client(server.Endpoint(), key), dir: dir,
 		S3: local.S3{Endpoint: gate.front, Bucket: bucket, AccessKey: key.AccessKey, SecretKey: key.SecretKey, PathStyle: true},
 	}
-	if _, err := s.direct.CreateBucket(tb.Context(), &s3.CreateBucketInput{Bucket: aws.String(bucket)}); err != nil {
-		tb.Fatal(err)
-	}
+	s.createBucket(tb)
 	return s
 }
 
@@ -105,6 +84,20 @@ func client(endpoint string, key versitygw.Credentials) *s3.Client {
 		BaseEndpoint: &endpoint, Region: versitygw.Region, UsePathStyle: true,
 		Credentials: credentials.NewStaticCredentialsProvider(key.AccessKey, key.SecretKey, ""),
 	})
+}
+
+func (s *Storage) createBucket(tb testing.TB) {
+	tb.Helper()
+	_, err := s.direct.CreateBucket(tb.Context(), &s3.CreateBucketInput{Bucket: aws.String(bucket)})
+	if err == nil {
+		_, err = s.direct.PutBucketVersioning(tb.Context(), &s3.PutBucketVersioningInput{
+			Bucket:                  aws.String(bucket),
+			VersioningConfiguration: &types.VersioningConfiguration{Status: types.BucketVersioningStatusEnabled},
+		})
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
 }
 
 // Contents is all that the bucket holds, by key and in order, past versions and unfinished uploads included.
@@ -172,16 +165,16 @@ func (s *Storage) Empties(tb testing.TB) {
 		}
 	}()
 	Eventually(tb, "the bucket is empty", func() bool {
-		c, files = s.Contents(tb), s.files(tb)
+		c, files = s.Contents(tb), FilesOf(tb, s.dir)
 		return c.Empty() && len(files) == 0
 	})
 }
 
-// files lists what takes room on the server's disk.
-func (s *Storage) files(tb testing.TB) (files []string) {
+// FilesOf lists what takes room on the disk of the S3 server in a folder.
+func FilesOf(tb testing.TB, dir string) (files []string) {
 	tb.Helper()
 	for _, folder := range []string{"objects", "versions"} {
-		err := filepath.WalkDir(filepath.Join(s.dir, folder), func(path string, entry fs.DirEntry, err error) error {
+		err := filepath.WalkDir(filepath.Join(dir, folder), func(path string, entry fs.DirEntry, err error) error {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil // removed while we looked
 			}
