@@ -80,12 +80,17 @@ func (s server) identified(api huma.API) func(huma.Context, func(huma.Context)) 
 		if err != nil {
 			p := problemOf(ctx.Context(), s.Log, err)
 			ctx.SetHeader("WWW-Authenticate", `Bearer realm="sitevault"`)
-			if err := huma.WriteErr(api, ctx, p.Status, p.Detail, err); err != nil {
-				s.Log.WarnContext(ctx.Context(), "write answer", "error", err)
-			}
+			s.refuse(api, ctx, p.Status, p.Detail, err)
 			return
 		}
 		next(huma.WithValue(ctx, userKey{}, userID))
+	}
+}
+
+// refuse ends a request before its handler.
+func (s server) refuse(api huma.API, ctx huma.Context, status int, detail string, errs ...error) {
+	if err := huma.WriteErr(api, ctx, status, detail, errs...); err != nil {
+		s.Log.WarnContext(ctx.Context(), "write answer", "error", err)
 	}
 }
 
@@ -97,7 +102,7 @@ func userOf(ctx context.Context) string {
 // route registers one operation: who may call it, which problems it can answer with, and its handler.
 func route[In, Out any](s server, api huma.API, op huma.Operation, handle func(context.Context, *In) (*Out, error)) {
 	op.Path = Prefix + op.Path
-	op.Middlewares = huma.Middlewares{s.identified(api), onlyJSON(api)}
+	op.Middlewares = huma.Middlewares{s.identified(api), s.onlyJSON(api)}
 	op.MaxBodyBytes = maxBodyBytes
 	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable)
 	if op.Method == http.MethodGet {
@@ -116,11 +121,11 @@ func route[In, Out any](s server, api huma.API, op huma.Operation, handle func(c
 var badBody = []int{http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType}
 
 // onlyJSON refuses bodies that do not say that they are JSON: those are what another site's form can send.
-func onlyJSON(api huma.API) func(huma.Context, func(huma.Context)) {
+func (s server) onlyJSON(api huma.API) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		mediaType, _, err := mime.ParseMediaType(ctx.Header("Content-Type"))
 		if ctx.Operation().RequestBody != nil && (err != nil || mediaType != "application/json") {
-			huma.WriteErr(api, ctx, http.StatusUnsupportedMediaType, "send the body as Content-Type: application/json")
+			s.refuse(api, ctx, http.StatusUnsupportedMediaType, "send the body as Content-Type: application/json")
 			return
 		}
 		next(ctx)

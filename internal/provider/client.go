@@ -132,7 +132,7 @@ type answer struct {
 // whole URL into its errors.
 func (c *Client) do(ctx context.Context, cl call) (*answer, error) {
 	reqCtx, cancel := context.WithCancel(ctx)
-	resp, err := c.transport.RoundTrip(cl.req.WithContext(reqCtx))
+	resp, err := c.transport.RoundTrip(cl.req.WithContext(reqCtx)) //nolint:bodyclose // the answer's stream closes it
 	if err != nil {
 		cancel()
 		return nil, cl.broken(ctx, err)

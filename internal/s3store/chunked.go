@@ -97,7 +97,8 @@ func (c *chunkedBody) advance() error {
 	if c.left > 0 {
 		c.frame = min(c.left, frameBytes)
 		line = strconv.AppendInt(line, c.frame, 16)
-		c.line = append(line, lineEnd...)
+		line = append(line, lineEnd...)
+		c.line = line
 		return nil
 	}
 	if err := c.expectEnd(); err != nil {
@@ -106,7 +107,8 @@ func (c *chunkedBody) advance() error {
 	c.ended, c.crc = true, c.content.CRC64NVME()
 	line = append(line, "0"+lineEnd+trailerName+":"...)
 	line = append(line, checksum.Encode(c.crc)...)
-	c.line = append(line, lineEnd+lineEnd...)
+	line = append(line, lineEnd+lineEnd...)
+	c.line = line
 	return nil
 }
 

@@ -386,12 +386,12 @@ func TestPostponeOnlyWhatIsDue(t *testing.T) {
 	} {
 		r := newRig(t)
 		r.site(smallSite())
-		job := tc.prepare(r)
+		tc.prepare(r)
 		calls := r.countCalls(func() { r.need(second(r.sweeper().Run(r.Context()))) })
 
 		r = newRig(t)
 		r.site(smallSite())
-		job = tc.prepare(r)
+		job := tc.prepare(r)
 		r.faults.arm(fault{n: calls, effect: true})
 		_, err := r.sweeper().Run(t.Context())
 		if fired := r.faults.disarm(); fired != "SwapJob" || err == nil {
