@@ -31,15 +31,16 @@ func (s *Store) sendObject(ctx context.Context, p step.PartUpload, body *chunked
 	return acknowledgement{aws.ToString(out.ETag), aws.ToString(out.ChecksumCRC64NVME)}, nil
 }
 
-// stored settles a single upload that met an object of its own key: its own, put by a call whose answer or record got
-// lost, if token, size and checksum are those of the part.
-func (s *Store) stored(ctx context.Context, p step.PartUpload, token string) (etag string, err error) {
-	if _, err := io.Copy(io.Discard, p.Body); err != nil {
-		return "", fail(err, "read part %d of %s", p.Number, p.Key)
-	}
+// stored settles a single upload that failed: an object of its key may be there already, put by a call whose answer or
+// record got lost. It is the upload's own if token, size and checksum are those of the part. A server that refuses to
+// replace an object may also just cut the connection, so that every failure of the storage is settled this way.
+func (s *Store) stored(ctx context.Context, p step.PartUpload, token string, failed error) (etag string, err error) {
 	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.bucket, Key: &p.Key, ChecksumMode: types.ChecksumModeEnabled})
 	if err != nil {
-		return "", fail(err, "head %s", p.Key)
+		return "", failed
+	}
+	if _, err := io.Copy(io.Discard, p.Body); err != nil {
+		return "", fail(err, "read part %d of %s", p.Number, p.Key)
 	}
 	want := checksum.Encode(p.Body.CRC64NVME())
 	if out.Metadata[tokenKey] != token || aws.ToInt64(out.ContentLength) != p.SizeBytes || aws.ToString(out.ChecksumCRC64NVME) != want {

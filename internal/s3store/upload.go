@@ -67,8 +67,8 @@ func (s *Store) UploadPart(ctx context.Context, p step.PartUpload) (string, erro
 	}
 	if err != nil {
 		err = fail(err, "upload part %d of %s", p.Number, p.Key)
-		if single && backup.Is(err, backup.Conflict) {
-			return s.stored(ctx, p, token)
+		if single && (backup.Is(err, backup.Conflict) || backup.Is(err, backup.StorageUnavailable)) {
+			return s.stored(ctx, p, token, err)
 		}
 		return "", err
 	}
