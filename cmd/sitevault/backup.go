@@ -342,12 +342,17 @@ var taskColumns = columns[api.Task]{
 
 // failureText says why a backup failed and what to do, a line each.
 func failureText(job api.BackupDetail) string {
+	if job.Error == nil {
+		return fmt.Sprintf("Backup %s of site %s failed.\n", job.JobID, job.SiteID)
+	}
+	return failureReason(job) + "Earlier backups and the site itself are untouched.\n" + remedy(job)
+}
+
+// failureReason is what the job's Error says.
+func failureReason(job api.BackupDetail) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Backup %s of site %s failed", job.JobID, job.SiteID)
 	f := job.Error
-	if f == nil {
-		return b.String() + ".\n"
-	}
 	fmt.Fprintf(&b, ": %s\n", plain(f.Message))
 	if f.File != "" {
 		fmt.Fprintf(&b, "  export:  %s\n", plain(f.File))
@@ -360,7 +365,6 @@ func failureText(job api.BackupDetail) string {
 			fmt.Fprintf(&b, "  also:    %s: %s %s\n", plain(file.Name), plain(file.Error.Message), plain(file.Error.Detail))
 		}
 	}
-	b.WriteString("Earlier backups and the site itself are untouched.\n" + remedy(job))
 	return b.String()
 }
 

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 
 	"github.com/dustin/go-humanize"
@@ -53,8 +54,8 @@ func (p *program) demo(cmd *cobra.Command, c demo.Config) (err error) {
 	c.Reporter = show
 	report, err := demo.Run(cmd.Context(), c)
 	show.done()
-	if failed, ok := errors.AsType[*demo.FailedError](err); ok {
-		fmt.Fprint(p.err, failureText(failed.Job))
+	if failed, ok := errors.AsType[*demo.FailedError](err); ok && failed.Job.Error != nil {
+		fmt.Fprint(p.err, failureReason(failed.Job))
 	}
 	if err != nil {
 		return err
@@ -96,21 +97,30 @@ func (p *program) showProof(r demo.Report) error {
 type demoShower struct {
 	program *program
 	out     io.Writer
+	mu      sync.Mutex
 	show    shower // while something is under way
 }
 
 func (d *demoShower) Step(text string) {
-	d.done()
-	fmt.Fprintln(d.out, text)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.endProgress()
+	fmt.Fprintln(d.out, plain(text))
 }
 
-func (d *demoShower) Backup(job api.BackupDetail) { d.shower().backup(job) }
+func (d *demoShower) Backup(job api.BackupDetail) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.progress().backup(job)
+}
 
 func (d *demoShower) Download(provider string, done, total int64) {
-	d.shower().download(provider, done, total)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.progress().download(provider, done, total)
 }
 
-func (d *demoShower) shower() shower {
+func (d *demoShower) progress() shower {
 	if d.show == nil {
 		d.show = d.program.personShower()
 	}
@@ -118,6 +128,12 @@ func (d *demoShower) shower() shower {
 }
 
 func (d *demoShower) done() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.endProgress()
+}
+
+func (d *demoShower) endProgress() {
 	if d.show != nil {
 		_ = d.show.close() // nothing that a person is shown can break
 		d.show = nil

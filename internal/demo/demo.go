@@ -36,7 +36,7 @@ type Config struct {
 	Reporter   Reporter
 }
 
-// Reporter shows what goes on.
+// Reporter shows what goes on. Step may be called at any time, from any goroutine.
 type Reporter interface {
 	Step(text string)
 	Backup(api.BackupDetail)

@@ -4,9 +4,11 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -21,6 +23,9 @@ const (
 	startTime = time.Minute      // from a child's start to the line that names its address
 	stopTime  = 15 * time.Second // from SIGTERM to SIGKILL
 	tailBytes = 2 << 10          // of a child's output that an error shows
+
+	maxLineBytes = 64 << 10
+	maxTroubles  = 10 // different ones that are shown
 )
 
 var baseURL = regexp.MustCompile(`http://127\.0\.0\.1:[0-9]+`)
@@ -33,8 +38,9 @@ func (r *run) start(ctx context.Context, variables []string, args ...string) (st
 		return "", err
 	}
 	p := &process{name: args[0], log: log, address: make(chan string, 1), ended: make(chan struct{}), started: make(chan error, 1)}
-	p.cmd = exec.Command(r.Executable, args...)
-	p.cmd.Env, p.cmd.Stderr = slices.Concat(r.Environ, variables), log
+	p.cmd = exec.Command(r.Executable, append(args, "--log-format", "json")...)
+	p.cmd.Env, p.cmd.Stderr = slices.Concat(r.Environ, variables), &troubleWriter{log: log, tell: r.trouble(p.name)}
+	p.cmd.WaitDelay = stopTime
 	p.cmd.SysProcAttr = bound()
 	go p.run()
 	if err := <-p.started; err != nil {
@@ -95,6 +101,44 @@ func (p *process) read(output io.Reader) {
 		}
 	}
 	_, _ = io.Copy(io.Discard, output) // after a line that is too long
+}
+
+// troubleWriter copies a child's log and tells of the errors in it.
+type troubleWriter struct {
+	log  io.Writer
+	tell func(text string)
+	line []byte // not ended yet
+}
+
+func (t *troubleWriter) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		line, after, ended := bytes.Cut(rest, []byte("\n"))
+		t.line = append(t.line, line...)
+		if ended || len(t.line) > maxLineBytes {
+			t.read()
+			t.line = t.line[:0]
+		}
+		rest = after
+	}
+	return t.log.Write(p)
+}
+
+func (t *troubleWriter) read() {
+	var record struct{ Level, Msg, Error string }
+	if json.Unmarshal(t.line, &record) == nil && record.Level == slog.LevelError.String() {
+		t.tell(record.Msg + ": " + record.Error)
+	}
+}
+
+// trouble shows what a child says, each text once: the service tries again and again what the agent cannot do.
+func (r *run) trouble(name string) func(string) {
+	var said []string
+	return func(text string) {
+		if len(said) < maxTroubles && !slices.Contains(said, text) {
+			said = append(said, text)
+			r.step("The %s reports: %s", name, text)
+		}
+	}
 }
 
 func (p *process) stop() error {
