@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/dustin/go-humanize"
+	"github.com/dustin/go-humanize/english"
 	"github.com/spf13/cobra"
 
 	"github.com/sitevault/sitevault/internal/api"
@@ -71,18 +72,18 @@ func (p *program) explicitJSON() bool { return p.format == formatJSON || p.forma
 
 func (p *program) showProof(r demo.Report) error {
 	fmt.Fprintf(p.out, "\nProven equal to the source:\n")
-	fmt.Fprintf(p.out, "  files      %s files (%s), %d directories, %d links: bytes, modes, targets; none missing, none extra\n",
-		humanize.Comma(int64(r.Files.Files)), humanize.IBytes(uint64(r.Files.Bytes)), r.Files.Directories, r.Files.Links)
+	fmt.Fprintf(p.out, "  files      %s (%s), %s, %s: bytes, modes, targets; none missing, none extra\n",
+		count(r.Files.Files, "file"), humanize.IBytes(uint64(r.Files.Bytes)), count(r.Files.Directories, "directory"), count(r.Files.Links, "link"))
 	if r.Files.Special > 0 {
 		fmt.Fprintf(p.out, "             %d pipes, sockets or devices were left out: no archive can hold them\n", r.Files.Special)
 	}
 	rows := ""
 	if r.Database.Tables > 0 {
-		rows = fmt.Sprintf(" (%s rows in %d tables)", humanize.Comma(r.Database.Rows), r.Database.Tables)
+		rows = fmt.Sprintf(" (%s in %s)", count(int(r.Database.Rows), "row"), count(r.Database.Tables, "table"))
 	}
 	fmt.Fprintf(p.out, "  database   %s%s: %s\n", humanize.IBytes(uint64(r.Database.Bytes)), rows, r.Database.Proven)
 	for _, a := range r.Archives {
-		fmt.Fprintf(p.out, "  archive    %-9s %s in %d parts, CRC64NVME %s\n", a.Provider, humanize.IBytes(uint64(a.SizeBytes)), a.Parts, a.CRC64NVME)
+		fmt.Fprintf(p.out, "  archive    %-9s %s in %s, CRC64NVME %s\n", a.Provider, humanize.IBytes(uint64(a.SizeBytes)), count(a.Parts, "part"), a.CRC64NVME)
 	}
 	fmt.Fprintf(p.out, "  time       backup %.1f s, download %.1f s, comparison %.1f s\n", r.Seconds.Backup, r.Seconds.Download, r.Seconds.Compare)
 	if r.WorkDir != "" {
@@ -91,6 +92,11 @@ func (p *program) showProof(r demo.Report) error {
 	}
 	_, err := fmt.Fprintf(p.out, "No process and no folder is left behind.\n")
 	return err
+}
+
+// count is a number of things, such as "1,234 files".
+func count(n int, thing string) string {
+	return humanize.Comma(int64(n)) + " " + english.PluralWord(n, thing, "")
 }
 
 // demoShower prints the steps, and progress between them.

@@ -104,6 +104,19 @@ func TestDemoLeavesNothing(t *testing.T) {
 	}
 }
 
+// What the agent cannot do is shown at once, although the service goes on trying.
+func TestDemoReportsTrouble(t *testing.T) {
+	broken := filepath.Join(t.TempDir(), "broken.db")
+	if err := os.WriteFile(broken, bytes.Repeat([]byte("no database "), 1000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	d := newDemo(t, "--db", broken)
+	if state := d.signalAfter(t, "The agent reports: snapshot failed: ", syscall.SIGINT); state.ExitCode() != exitInterrupted {
+		t.Errorf("exit code %d: %s", state.ExitCode(), d.stderr.Bytes())
+	}
+	d.expectNothingLeft(t)
+}
+
 // signalAfter sends the signal when a line with the prefix comes, and waits for the end.
 func (d *demoProcess) signalAfter(t *testing.T, prefix string, signal syscall.Signal) *os.ProcessState {
 	t.Helper()
