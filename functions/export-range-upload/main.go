@@ -1,0 +1,19 @@
+// Command export-range-upload is the state ExportRangeUpload: it moves one batch of parts from a provider into the storage.
+package main
+
+import (
+	"context"
+
+	"github.com/sitevault/sitevault/internal/cloud"
+	"github.com/sitevault/sitevault/internal/lambdaedge"
+	"github.com/sitevault/sitevault/internal/step"
+)
+
+func main() {
+	ctx := context.Background()
+	s := cloud.Open(ctx)
+	store := s.Store()
+	s.Start(lambdaedge.Function(step.ExportRangeUpload{
+		Jobs: store, Files: store, Exports: s.Exports(), Uploads: s.Storage(ctx), Now: s.Now,
+	}.Handle))
+}

@@ -1,0 +1,16 @@
+// Command inspect-archive is the state InspectArchive: it reads the directory of the stored zip.
+package main
+
+import (
+	"context"
+
+	"github.com/sitevault/sitevault/internal/cloud"
+	"github.com/sitevault/sitevault/internal/lambdaedge"
+	"github.com/sitevault/sitevault/internal/step"
+)
+
+func main() {
+	ctx := context.Background()
+	s := cloud.Open(ctx)
+	s.Start(lambdaedge.Function(step.InspectArchive{Files: s.Store(), Objects: s.Storage(ctx), Now: s.Now}.Handle))
+}
