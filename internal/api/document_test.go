@@ -66,7 +66,7 @@ type schema struct {
 	Maximum              *float64          `json:"maximum"`
 }
 
-func readDocument(t *testing.T) (d document) {
+func readDocument(t testing.TB) (d document) {
 	t.Helper()
 	raw, err := api.OpenAPI(version)
 	if err == nil {
@@ -96,7 +96,7 @@ func matchesTemplate(template, path string) bool {
 }
 
 // check makes sure that the document tells of the answer, and that its body is as told.
-func (d document) check(t *testing.T, r request, a answer) {
+func (d document) check(t testing.TB, r request, a answer) {
 	t.Helper()
 	op, ok := d.find(r.method, r.url())
 	if !ok {

@@ -29,7 +29,7 @@ import (
 
 // fixture is the API on a real store, with executions that only take notes and a storage in memory.
 type fixture struct {
-	t          *testing.T
+	t          testing.TB
 	handler    http.Handler
 	store      *sqlite.Store
 	storage    *backuptest.Storage
@@ -46,7 +46,7 @@ const userHeader = "Test-User"
 
 const version = "1.2.3"
 
-func newFixture(t *testing.T) *fixture {
+func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	f := &fixture{
 		t: t, storage: backuptest.NewStorage(), executions: &executions{started: map[string]int{}},
@@ -74,7 +74,7 @@ func newFixture(t *testing.T) *fixture {
 var policy = backup.Policy{JobTimeout: 6 * time.Hour, FailedKeep: 7 * 24 * time.Hour, RetryWindow: time.Hour}
 
 // in reports to a subtest.
-func (f *fixture) in(t *testing.T) *fixture {
+func (f *fixture) in(t testing.TB) *fixture {
 	return &fixture{
 		t: t, handler: f.handler, store: f.store, storage: f.storage, executions: f.executions, document: f.document, path: f.path, now: f.clock(),
 	}
@@ -235,7 +235,7 @@ func (f *fixture) refused(status int, kind backup.Kind, r request) api.Problem {
 }
 
 // checkProblem makes sure that every error has the one shape.
-func checkProblem(t *testing.T, r request, a answer) {
+func checkProblem(t testing.TB, r request, a answer) {
 	t.Helper()
 	var p api.Problem
 	decoder := json.NewDecoder(strings.NewReader(a.body))

@@ -24,7 +24,7 @@ func TestExportChanges(t *testing.T) {
 				export := e2e.NewExport(t, 1, 4)
 				third := export.HoldBefore(e2e.Is(e2e.Range(e2e.Offset(3))))
 				if ignoresIfMatch {
-					export.Edit(func(*http.Request) bool { return true }, func(r *http.Request) { r.Header.Del("If-Match") })
+					export.Edit(func(r *http.Request) { r.Header.Del("If-Match") })
 				}
 				s.PutSerialSite("shop", e2e.Exports{"files": export})
 				jobID := s.Create("shop")

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"io"
-	"math"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -34,6 +33,7 @@ type Gate struct {
 	open  chan struct{} // closed with the test: nothing is held any more
 
 	mu    sync.Mutex
+	edit  func(*http.Request)
 	rules []*Rule
 	seen  map[string]int
 }
@@ -127,12 +127,11 @@ func (g *Gate) Delay(match Match) *Rule {
 	})
 }
 
-// Edit changes every request of the kind before it is served.
-func (g *Gate) Edit(match Match, edit func(*http.Request)) *Rule {
-	return g.rule(match, math.MaxInt, func(_ *Rule, w http.ResponseWriter, req *http.Request) {
-		edit(req)
-		g.next.ServeHTTP(w, req)
-	})
+// Edit changes every request on its way in, before any rule looks at it.
+func (g *Gate) Edit(edit func(*http.Request)) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.edit = edit
 }
 
 // Seen counts the requests that came, whatever became of them, by Kind.
@@ -154,6 +153,9 @@ func (g *Gate) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 func (g *Gate) take(req *http.Request) *Rule {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.edit != nil {
+		g.edit(req)
+	}
 	g.seen[Kind(req)]++
 	for _, r := range g.rules {
 		if r.left > 0 && r.match(req) {

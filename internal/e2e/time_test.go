@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"fmt"
 	"net/http"
 	"testing"
 	"time"
@@ -179,27 +180,28 @@ func TestRetriesAreBounded(t *testing.T) {
 	s.Refused(http.StatusConflict, backup.NotRetryable, http.MethodPost, "/backup/"+jobID+"/retry", nil)
 }
 
-// A site is backed up once a day by itself: a run that was missed is caught up at the next start, and looking twice on
-// a date starts nothing more.
+// A site is backed up once a day by itself: a run that was missed is caught up at the next start, and looking again on
+// the same date starts nothing more.
 func TestDailyRun(t *testing.T) {
 	t.Parallel()
 	s, _, clock := clocked(t)
-	at := clock.Now().UTC().Add(2 * time.Hour).Format("15:04")
-	s.PutDailySite("shop", at, e2e.Exports{"files": e2e.NewExport(t, 1, 1)})
-	for day := range 3 {
-		if n := len(s.List("shop")); n != day {
-			t.Fatalf("before the run of day %d there are %d backups", day, n)
+	in := func(d time.Duration) string { return clock.Now().UTC().Add(d).Format("15:04") }
+	s.PutDailySite("shop", in(2*time.Hour), e2e.Exports{"files": e2e.NewExport(t, 1, 1)})
+	clock.Advance(3 * time.Hour)
+	for day := range 2 {
+		for look := range 3 {
+			later := fmt.Sprintf("site-%d-%d", day, look) // its run shows that the clock has looked at the shop before
+			s.PutDailySite(later, in(2*time.Minute), e2e.Exports{"files": e2e.NewExport(t, 1, 1)})
+			clock.Advance(3 * time.Minute)
+			s.Restart()
+			e2e.Eventually(t, "the later site's run has started", func() bool { return len(s.List(later)) == 1 })
+			jobs := s.List("shop")
+			if len(jobs) != day+1 || jobs[0].Trigger != backup.Daily {
+				t.Fatalf("day %d, look %d: %+v", day, look, jobs)
+			}
+			s.Await(jobs[0].JobID, backup.Done)
 		}
 		clock.Advance(24 * time.Hour)
-		for range 3 {
-			s.Restart()
-			e2e.Eventually(t, "the run has started", func() bool { return len(s.List("shop")) > day })
-		}
-		jobs := s.List("shop")
-		if len(jobs) != day+1 || jobs[0].Trigger != backup.Daily {
-			t.Fatalf("after the run of day %d: %+v", day, jobs)
-		}
-		s.Await(jobs[0].JobID, backup.Done)
 	}
 }
 
