@@ -82,3 +82,8 @@ func (s *Service) Backups(store *dynamo.Store, executions step.Executions, clean
 		Jobs: store, Sites: store, Executions: executions, Cleaner: cleaner, Policy: cleaner.Policy, Now: s.Now, NewID: s.NewID, Log: s.Log,
 	}
 }
+
+// Status are the use cases of the API's reads.
+func (s *Service) Status(store *dynamo.Store) step.Status {
+	return step.Status{Jobs: store, Files: store, Now: s.Now}
+}
