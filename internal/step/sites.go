@@ -44,13 +44,32 @@ func (s Sites) Put(ctx context.Context, site backup.Site, want int64) (stored ba
 		err = s.Store.PutSite(ctx, site)
 		if err == nil {
 			created, site.Rev = site.Rev == 0, site.Rev+1
-			return site, created, s.Schedules.Put(ctx, site)
+			return site, created, s.schedule(ctx, site)
 		}
 		if !backup.Is(err, backup.Conflict) {
 			return site, false, err
 		}
 	}
 	return site, false, backup.E(backup.Conflict, "site %s: lost %d races in a row", site.SiteID, maxRaces)
+}
+
+// schedule follows the site. Of two changes at the same time the older one may reach the schedules last: whoever finds a
+// newer site afterwards passes that one on.
+func (s Sites) schedule(ctx context.Context, site backup.Site) error {
+	for range maxRaces {
+		if err := s.Schedules.Put(ctx, site); err != nil {
+			return err
+		}
+		current, err := s.Store.GetSite(ctx, site.UserID, site.SiteID)
+		if backup.Is(err, backup.NotFound) {
+			return s.Schedules.Delete(ctx, site.UserID, site.SiteID)
+		}
+		if err != nil || current.Rev == site.Rev {
+			return err
+		}
+		site = current
+	}
+	return backup.E(backup.Conflict, "schedule of site %s: lost %d races in a row", site.SiteID, maxRaces)
 }
 
 // Get reads a site of the user.
