@@ -14,13 +14,14 @@ import (
 
 // handlers are the steps under the names of their states.
 func (s *Service) handlers() map[string]asl.Handler {
-	store, storage, exports := s.store, s.storage, s.exports
+	store, storage := s.store, s.storage
+	exports, uploads := s.measured()
 	return map[string]asl.Handler{
 		"StartJob": task(step.StartJob{Jobs: store, Policy: s.config.Policy, Now: s.now}.Handle),
 		"OpenUpload": task(step.OpenUpload{
 			Jobs: store, Files: store, Exports: exports, Uploads: storage, Now: s.now, NewRandom: rand.Text, SingleBytes: backup.BasePartSizeBytes,
 		}.Handle),
-		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: store, Files: store, Exports: exports, Uploads: storage, Now: s.now}.Handle),
+		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: store, Files: store, Exports: exports, Uploads: uploads, Now: s.now}.Handle),
 		"CompleteMultipart": task(step.CompleteMultipart{Files: store, Uploads: storage, Objects: storage, Now: s.now}.Handle),
 		"InspectArchive":    task(step.InspectArchive{Files: store, Objects: storage, Now: s.now}.Handle),
 		"FailFile":          task(step.FailFile{Files: store, Now: s.now}.Handle),

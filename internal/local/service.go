@@ -28,6 +28,8 @@ import (
 	"github.com/sitevault/sitevault/internal/schedule"
 	"github.com/sitevault/sitevault/internal/sqlite"
 	"github.com/sitevault/sitevault/internal/step"
+	"github.com/sitevault/sitevault/internal/telemetry"
+	"github.com/sitevault/sitevault/internal/telemetry/metric"
 	"github.com/sitevault/sitevault/internal/versitygw"
 	"github.com/sitevault/sitevault/statemachine"
 )
@@ -46,6 +48,7 @@ type Service struct {
 	exports    *provider.Client
 	status     step.Status
 	hub        *push.Hub
+	metrics    *telemetry.Registry
 	executions *executions
 	cleaner    step.Cleaner
 	backups    step.Backups
@@ -55,7 +58,7 @@ type Service struct {
 
 // Open starts everything but the service itself; Serve then runs it and Close ends it. On an error nothing is left.
 func Open(ctx context.Context, c Config) (_ *Service, err error) {
-	s := &Service{config: c}
+	s := &Service{config: c, metrics: telemetry.NewRegistry(c.Log)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, s.Close())
@@ -146,7 +149,7 @@ func (s *Service) openExports() error {
 
 func (s *Service) openStore() (err error) {
 	path := filepath.Join(s.config.DataDir, "sitevault.db")
-	s.store, err = sqlite.Open(path, sqlite.Options{OnChange: func(c backup.Change) { s.hub.Notify(c) }})
+	s.store, err = sqlite.Open(path, sqlite.Options{OnChange: s.changed})
 	if err != nil {
 		return err
 	}
@@ -185,6 +188,7 @@ func (s *Service) openAPI(ctx context.Context) error {
 		Backups: s.backups, Sites: step.Sites{Store: s.store, Schedules: s.clock, Now: s.now}, Status: s.status,
 		Objects: s.storage, Tickets: s.store, Identify: identify, Secret: rand.Text, Now: s.now, Version: s.config.Version, Log: s.config.Log,
 	}))
+	mux.Handle("GET /metrics", onThisMachine(s.metrics))
 	sockets, closeSockets := context.WithCancel(context.Background())
 	mux.Handle("/ws", until(sockets, push.Socket{Hub: s.hub, Status: s.status, Take: s.takeTicket, Log: s.config.Log}))
 	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
@@ -284,9 +288,11 @@ func (s *Service) sweepLoop(ctx context.Context) {
 	tick := time.NewTicker(s.config.SweepEvery)
 	defer tick.Stop()
 	for {
-		if _, err := s.sweep.Run(ctx); err != nil && ctx.Err() == nil {
+		tended, err := s.sweep.Run(ctx)
+		if err != nil && ctx.Err() == nil {
 			s.config.Log.ErrorContext(ctx, "sweep", "error", err)
 		}
+		s.metrics.Record(ctx, metric.SweepTended.Of(float64(tended)))
 		if _, err := s.store.Purge(ctx, s.now()); err != nil && ctx.Err() == nil {
 			s.config.Log.ErrorContext(ctx, "purge", "error", err)
 		}

@@ -1,0 +1,4 @@
+package local
+
+// OnThisMachine lets tests call from elsewhere, which loopback cannot.
+var OnThisMachine = onThisMachine
