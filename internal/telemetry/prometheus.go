@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"strconv"
 	"strings"
@@ -67,7 +68,13 @@ func labels(s Series, bound string) string {
 
 var escapeHelp = strings.NewReplacer(`\`, `\\`, "\n", `\n`)
 
-func number(v float64) string { return strconv.FormatFloat(v, 'g', -1, 64) }
+// number writes whole numbers in full, as people read bytes.
+func number(v float64) string {
+	if v == math.Trunc(v) && math.Abs(v) < 1<<53 {
+		return strconv.FormatInt(int64(v), 10)
+	}
+	return strconv.FormatFloat(v, 'g', -1, 64)
+}
 
 func exposedType(f metric.Form) string {
 	switch f {

@@ -102,9 +102,9 @@ func (r *Registry) Read() []Series {
 	return all
 }
 
-// Steps of three between a tenth of a second and six hours, and of sixteen between 64 KiB and 1 TiB.
+// Steps of three between a hundredth of a second and six hours, and of sixteen between 64 KiB and 1 TiB.
 var (
-	secondBounds = []float64{0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 21600}
+	secondBounds = []float64{0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 60, 180, 600, 1800, 3600, 10800, 21600}
 	byteBounds   = []float64{1 << 16, 1 << 20, 1 << 24, 1 << 28, 1 << 32, 1 << 36, 1 << 40}
 )
 
