@@ -1,0 +1,86 @@
+package stacks
+
+import "slices"
+
+// Grant allows actions on one resource.
+type Grant struct {
+	On      Resource
+	Actions []string
+	Via     string // the only service that may use a key in the role's name; "": no condition
+}
+
+// Resource is what a Grant is on.
+type Resource string
+
+// The resources of a deployment.
+const (
+	TheTable     Resource = "the table"
+	DueIndex     Resource = "the index of due jobs"
+	TableStream  Resource = "the table's stream"
+	TheBucket    Resource = "the bucket"
+	Objects      Resource = "objects of the bucket"
+	DataKey      Resource = "the key of bucket and table"
+	Machine      Resource = "the state machine"
+	Executions   Resource = "executions of the state machine"
+	Bus          Resource = "the event bus"
+	Schedules    Resource = "schedules of the group"
+	ScheduleRole Resource = "the role of schedules"
+	Connections  Resource = "open sockets"
+	Secrets      Resource = "secrets of providers"
+	DeadLetters  Resource = "the function's dead-letter queue"
+	LogStreams   Resource = "streams of the function's log group"
+	Everything   Resource = "*"
+)
+
+// Wildcards are the resources that no single ARN names, with the reason.
+var Wildcards = map[Resource]string{
+	Objects:     "Keys begin with the user's id, which is not known before there are users; every function serves all users.",
+	Executions:  "An execution's ARN ends with the id of its backup.",
+	Schedules:   "A schedule's ARN ends with a name made of the user's and the site's id.",
+	Connections: "API Gateway names a socket's resource by its connection id.",
+	Secrets:     "A secret's ARN ends with the user's id, the secret's name and six random characters.",
+	LogStreams:  "Lambda names a stream by date and instance.",
+	Everything:  "X-Ray has no resources to name.",
+}
+
+// set is a list of grants that can be put together.
+type set []Grant
+
+func (s set) and(more ...set) set { return slices.Concat(append([]set{s}, more...)...) }
+
+func allow(on Resource, actions ...string) Grant { return Grant{On: on, Actions: actions} }
+
+// viaS3 lets S3 use the data key in the role's name. DynamoDB may use it for whoever may use the table: see the key's
+// own policy.
+func viaS3(actions ...string) Grant { return Grant{On: DataKey, Actions: actions, Via: "s3"} }
+
+// What the code of the functions asks of AWS. A transaction needs the permission of each kind of write in it.
+var (
+	readRows     = set{allow(TheTable, "dynamodb:GetItem", "dynamodb:Query", "dynamodb:BatchGetItem")}
+	readDue      = set{allow(DueIndex, "dynamodb:Query")}
+	writeJobs    = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem")}
+	writeFiles   = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem")}
+	writeParts   = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem")}
+	writeSites   = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:DeleteItem")}
+	writeTickets = set{allow(TheTable, "dynamodb:PutItem")}
+	takeTickets  = set{allow(TheTable, "dynamodb:DeleteItem")}
+	writeSockets = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:DeleteItem")}
+
+	openUploads   = set{allow(Objects, "s3:PutObject"), viaS3("kms:GenerateDataKey", "kms:Decrypt")}
+	putParts      = openUploads
+	listParts     = set{allow(Objects, "s3:ListMultipartUploadParts")}
+	readObjects   = set{allow(Objects, "s3:GetObject"), allow(TheBucket, "s3:ListBucket"), viaS3("kms:Decrypt")}
+	abortUploads  = set{allow(TheBucket, "s3:ListBucketMultipartUploads"), allow(Objects, "s3:AbortMultipartUpload")}
+	deleteObjects = set{allow(TheBucket, "s3:ListBucketVersions"), allow(Objects, "s3:DeleteObject", "s3:DeleteObjectVersion")}
+
+	startExecutions = set{allow(Machine, "states:StartExecution")}
+	stopExecutions  = set{allow(Executions, "states:StopExecution")}
+	putEvents       = set{allow(Bus, "events:PutEvents")}
+	writeSchedules  = set{
+		allow(Schedules, "scheduler:CreateSchedule", "scheduler:UpdateSchedule", "scheduler:DeleteSchedule"),
+		{On: ScheduleRole, Actions: []string{"iam:PassRole"}, Via: "scheduler"},
+	}
+	pushToSockets = set{allow(Connections, "execute-api:ManageConnections")}
+	readSecrets   = set{allow(Secrets, "secretsmanager:GetSecretValue")}
+	readStream    = set{allow(TableStream, "dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams")}
+)

@@ -1,0 +1,3 @@
+package stacks
+
+const metricNamespace = "Sitevault"
