@@ -50,6 +50,12 @@ func OpenAPI(version string) ([]byte, error) {
 	return register(http.NewServeMux(), server{Config{Version: version}}).OpenAPI().MarshalJSON()
 }
 
+// The framework knows these settings for the whole process only.
+func init() {
+	huma.NewError = newProblem
+	huma.DefaultArrayNullable = false // no answer holds null for a list
+}
+
 func register(mux *http.ServeMux, s server) huma.API {
 	config := huma.DefaultConfig("Sitevault", s.Version)
 	config.Info.Description = "Backups of websites: sites are registered, backups are created, watched, downloaded and deleted."
@@ -57,8 +63,6 @@ func register(mux *http.ServeMux, s server) huma.API {
 	config.DocsPath = ""
 	config.SchemasPath = ""
 	config.CreateHooks = nil // no $schema member in answers
-	huma.NewError = newProblem
-	huma.DefaultArrayNullable = false // no answer holds null for a list
 	config.Components.SecuritySchemes = map[string]*huma.SecurityScheme{
 		"signedIn": {Type: "http", Scheme: "bearer", Description: "A token of the service's OIDC issuer; none on a machine of one's own without an issuer"},
 	}

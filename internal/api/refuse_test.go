@@ -105,8 +105,8 @@ func TestInvalidRequests(t *testing.T) {
 		"schedule time":           {put, `{"providers":[{"name":"a","url":"https://a.example"}],"schedule":{"at":"25:00"}}`, 422, "schedule"},
 		"schedule zone":           {put, `{"providers":[{"name":"a","url":"https://a.example"}],"schedule":{"at":"03:00","timeZone":"../../etc/passwd"}}`, 422, "timeZone"},
 		"schedule local zone":     {put, `{"providers":[{"name":"a","url":"https://a.example"}],"schedule":{"at":"03:00","timeZone":"Local"}}`, 422, "timeZone"},
-		"parallelism":             {put, `{"providers":[{"name":"a","url":"https://a.example"}],"limits":{"parallelism":1000,"maxFileBytes":1}}`, 422, "parallelism"},
-		"negative limit":          {put, `{"providers":[{"name":"a","url":"https://a.example"}],"limits":{"maxFileBytes":-1,"parallelism":1}}`, 422, "maxFileBytes"},
+		"parallelism":             {put, `{"providers":[{"name":"a","url":"https://a.example"}],"limits":{"parallelism":1000}}`, 422, "parallelism"},
+		"negative limit":          {put, `{"providers":[{"name":"a","url":"https://a.example"}],"limits":{"maxFileBytes":-1}}`, 422, "maxFileBytes"},
 		"deep nesting":            {post, strings.Repeat(`{"siteId":`, 20_000) + `1` + strings.Repeat(`}`, 20_000), 400, ""},
 		"too large":               {post, `{"siteId":"` + strings.Repeat("x", 300<<10) + `"}`, 413, ""},
 	}

@@ -53,6 +53,11 @@ func TestSiteDefaults(t *testing.T) {
 	if s.Schedule.At == "" || s.NextRunAt == nil || !s.NextRunAt.After(f.clock()) || s.UserID != "alice" {
 		t.Errorf("site is %+v", s)
 	}
+	limited := site()
+	limited["limits"] = map[string]any{"parallelism": 2}
+	if s := into[api.Site](f, http.StatusOK, request{method: "PUT", path: "/site/shop", body: limited}); s.Limits.Parallelism != 2 || s.Limits.MaxFileBytes != backup.DefaultMaxFileBytes {
+		t.Errorf("with one limit: %+v", s)
+	}
 	off := site()
 	off["schedule"] = map[string]any{"off": true}
 	if s := into[api.Site](f, http.StatusOK, request{method: "PUT", path: "/site/shop", body: off}); s.NextRunAt != nil {

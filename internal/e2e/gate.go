@@ -59,7 +59,7 @@ type Rule struct {
 
 	left     int // requests that it still applies to
 	hits     int
-	reached  chan struct{}
+	reached  chan struct{} // closed when a request is held
 	released chan struct{}
 	served   chan struct{} // closed when a delayed request was served
 }
@@ -161,9 +161,6 @@ func (g *Gate) take(req *http.Request) *Rule {
 		if r.left > 0 && r.match(req) {
 			r.left--
 			r.hits++
-			if r.hits == 1 {
-				close(r.reached)
-			}
 			return r
 		}
 	}
@@ -176,7 +173,7 @@ func (g *Gate) answer(req *http.Request) *heldAnswer {
 	return a
 }
 
-// Reached waits until the rule applied for the first time.
+// Reached waits until a request is held.
 func (r *Rule) Reached(tb testing.TB) {
 	tb.Helper()
 	select {
@@ -206,8 +203,9 @@ func (r *Rule) Hits() int {
 	return r.hits
 }
 
-// hold tells whether the request goes on.
+// hold tells whether the request goes on. A rule holds one request.
 func (r *Rule) hold(req *http.Request) bool {
+	close(r.reached)
 	select {
 	case <-r.released:
 		return true
