@@ -159,8 +159,8 @@ func (p *program) completeServe(c *local.Config) error {
 	if u, err := url.Parse(c.S3.Endpoint); err != nil || u.Host == "" || u.User != nil {
 		return usage("--s3-endpoint is a URL such as https://s3.eu-central-1.amazonaws.com")
 	}
-	c.S3.AccessKey, c.S3.SecretKey = p.getenv("AWS_ACCESS_KEY_ID"), p.getenv("AWS_SECRET_ACCESS_KEY")
-	if c.S3.Bucket == "" || c.S3.AccessKey == "" || c.S3.SecretKey == "" {
+	// The AWS SDK reads the keys itself, with a session token where there is one.
+	if c.S3.Bucket == "" || p.getenv("AWS_ACCESS_KEY_ID") == "" || p.getenv("AWS_SECRET_ACCESS_KEY") == "" {
 		return usage("--s3-endpoint needs --s3-bucket, and the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
 	}
 	return nil

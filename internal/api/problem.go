@@ -69,13 +69,21 @@ func problemOf(ctx context.Context, log *slog.Logger, err error) *Problem {
 		log.ErrorContext(ctx, "request failed", "error", err)
 		return problem(http.StatusInternalServerError, backup.Internal, "")
 	}
-	p := problem(status, kind, err.Error())
+	p := problem(status, kind, innermost(err))
 	if status == http.StatusServiceUnavailable {
 		log.ErrorContext(ctx, "request failed", "error", err)
 		p.Detail = "try again in a moment"
 		p.headers = http.Header{"Retry-After": {"2"}}
 	}
 	return p
+}
+
+// innermost is what the error with the kind says itself: what was wrapped around it names our own steps.
+func innermost(err error) string {
+	if e, ok := errors.AsType[*backup.Error](err); ok {
+		return e.Error()
+	}
+	return err.Error()
 }
 
 // newProblem is what the HTTP framework calls for its own refusals: broken JSON, unknown fields, wrong types. The

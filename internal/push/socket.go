@@ -94,7 +94,8 @@ func (c *client) read(ctx context.Context) {
 	}()
 	for {
 		var r Request
-		if err := wsjson.Read(ctx, c.conn, &r); err != nil {
+		// Not ctx: the library closes the connection under a read whose context ends, before goodbye can say why.
+		if err := wsjson.Read(context.WithoutCancel(ctx), c.conn, &r); err != nil {
 			return
 		}
 		if err := c.serve(ctx, r, watched); err != nil {
