@@ -73,6 +73,6 @@ func exportKind(r *http.Request) string {
 	if r.Method == http.MethodHead {
 		return HEAD
 	}
-	fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &first)
+	_, _ = fmt.Sscanf(r.Header.Get("Range"), "bytes=%d-", &first)
 	return Range(first)
 }
