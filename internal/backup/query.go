@@ -31,6 +31,13 @@ type Ticket struct {
 	ExpiresAt time.Time
 }
 
+// Socket is one open socket of a user.
+type Socket struct {
+	SocketID  string // as API Gateway calls it
+	UserID    string
+	ExpiresAt time.Time // when it is closed at the latest
+}
+
 // Change is one committed write as a store reports it: the row before and after. Exactly one of the pairs is set; a
 // recorded part reports the file it belongs to and itself.
 type Change struct {

@@ -98,6 +98,9 @@ func (f *faulty) next(r *http.Request, body []byte) (fault, bool) {
 	if answer == leftOut {
 		answer.body = fmt.Sprintf(`{"Responses":{},"UnprocessedKeys":%s}`, request.RequestItems)
 	}
+	if answer == unprocessed {
+		answer.body = fmt.Sprintf(`{"UnprocessedItems":%s}`, request.RequestItems)
+	}
 	return answer, true
 }
 
@@ -117,8 +120,11 @@ func refused(code string) fault {
 
 var serverError = fault{500, `{"__type":"com.amazonaws.dynamodb.v20120810#InternalServerError","message":"sorry"}`}
 
-// leftOut answers a BatchGetItem with none of its rows.
-var leftOut = fault{status: 200}
+// leftOut answers a BatchGetItem with none of its rows, unprocessed a BatchWriteItem with none of its writes done.
+var (
+	leftOut     = fault{status: 200}
+	unprocessed = fault{status: 200, body: "unprocessed"}
+)
 
 func times(n int, f fault) []fault {
 	all := make([]fault, n)

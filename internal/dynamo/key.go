@@ -56,3 +56,17 @@ func idempotencyKey(userID, name string) key { return key{partition("KEY", userI
 func userSites(userID string) string         { return partition("SITES", userID) }
 func siteKey(userID, siteID string) key      { return key{userSites(userID), siteID} }
 func ticketKey(digest string) key            { return key{partition("TICKET", digest), "TICKET"} }
+
+// goodKey is the row of a site's last good backup.
+func goodKey(userID, siteID string) key { return key{partition("GOOD", userID), siteID} }
+
+// A socket's partition holds itself and the jobs that it watches, that of a job's watchers the ids of the sockets.
+const watchPrefix = "WATCH#"
+
+func socketKey(socketID string) key { return key{partition("SOCKET", socketID), "SOCKET"} }
+func watchKey(socketID, jobID string) key {
+	return key{partition("SOCKET", socketID), watchPrefix + jobID}
+}
+func watchers(jobID string) string          { return partition("WATCH", jobID) }
+func watcherKey(jobID, socketID string) key { return key{watchers(jobID), socketID} }
+func pushKey(jobID string) key              { return key{partition("PUSH", jobID), "PUSH"} }

@@ -65,6 +65,24 @@ type (
 		backup.Ticket
 		TTL int64 `dynamodbav:"ttl"`
 	}
+	// goodRow says by its place in the due index since when a scheduled site has had no good backup.
+	goodRow struct {
+		header
+		DuePK string `dynamodbav:"duePk"`
+		DueSK string `dynamodbav:"dueSk"`
+	}
+	// socketRow counts the jobs that the socket watches.
+	socketRow struct {
+		header
+		backup.Socket
+		Watches int
+		TTL     int64 `dynamodbav:"ttl"`
+	}
+	// watchRow says by its keys who watches what.
+	watchRow struct {
+		header
+		TTL int64 `dynamodbav:"ttl"`
+	}
 )
 
 // ttl is the first whole second that is not before t.

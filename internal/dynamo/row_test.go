@@ -56,6 +56,9 @@ func TestRows(t *testing.T) {
 		store.RecordPart(t.Context(), partOf(file, 1)),
 		store.PutSite(t.Context(), backup.Site{UserID: "ada", SiteID: "blog"}),
 		store.PutTicket(t.Context(), "digest", backup.Ticket{UserID: "ada", ExpiresAt: epoch}),
+		store.OpenSocket(t.Context(), socketOf("a/b=", "ada")),
+		store.Watch(t.Context(), socketOf("a/b=", "ada"), job.JobID, 1),
+		second(store.ClaimPush(t.Context(), job.JobID, 1, epoch, 0)),
 	}
 	_, err := store.CreateJob(t.Context(), newJob(2), backup.Idempotency{UserID: "ada", Key: "k/1", BodyHash: "h", ExpiresAt: epoch})
 	for _, err := range append(calls, err) {
@@ -78,6 +81,11 @@ func TestRows(t *testing.T) {
 		"KEY#ada#k%2F1 KEY":                    "key",
 		"SITES#ada blog":                       "site",
 		"TICKET#digest TICKET":                 "ticket",
+		"GOOD#ada blog":                        "good",
+		"SOCKET#a%2Fb%3D SOCKET":               "socket",
+		"SOCKET#a%2Fb%3D WATCH#" + one:         "watch",
+		"WATCH#" + one + " a/b=":               "watch",
+		"PUSH#" + one + " PUSH":                "push",
 	}
 	for i := range 8 {
 		want[fmt.Sprintf("JOB#%s GATE#%d", one, i)] = "gate"

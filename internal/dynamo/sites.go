@@ -24,21 +24,40 @@ func (s *Store) readSite(ctx context.Context, userID, siteID string) (backup.Sit
 	return row.Site, err
 }
 
-// PutSite implements step.SiteStore.
+// PutSite implements step.SiteStore. It reads the row first: what else changes with a site depends on its old state.
 func (s *Store) PutSite(ctx context.Context, site backup.Site) error {
+	return failure(s.putSite(ctx, site), "put site %s of user %s", site.SiteID, site.UserID)
+}
+
+func (s *Store) putSite(ctx context.Context, site backup.Site) error {
+	moved := backup.E(backup.Conflict, "revision is not %d", site.Rev)
+	var old backup.Site
+	if site.Rev != 0 {
+		var err error
+		if old, err = s.readSite(ctx, site.UserID, site.SiteID); backup.Is(err, backup.NotFound) || (err == nil && old.Rev != site.Rev) {
+			return moved
+		} else if err != nil {
+			return err
+		}
+	}
 	row := siteRow{header{siteKey(site.UserID, site.SiteID), siteType}, site}
 	row.Rev++
-	w, err := s.put(row, atRevision(site.Rev), backup.E(backup.Conflict, "revision is not %d", site.Rev))
-	if err == nil {
-		err = s.transact(ctx, w)
+	replaced, err := s.put(row, atRevision(site.Rev), moved)
+	if err != nil {
+		return err
 	}
-	return failure(err, "put site %s of user %s", site.SiteID, site.UserID)
+	good, err := s.goodOfSite(old, site)
+	if err != nil {
+		return err
+	}
+	return s.transact(ctx, append([]write{replaced}, good...)...)
 }
 
 // DeleteSite implements step.SiteStore.
 func (s *Store) DeleteSite(ctx context.Context, userID, siteID string, rev int64) error {
 	moved := backup.E(backup.Conflict, "revision is not %d", rev)
-	err := s.transact(ctx, s.remove(siteKey(userID, siteID), atRevision(rev), moved))
+	good := s.remove(goodKey(userID, siteID), condition{}, nil)
+	err := s.transact(ctx, s.remove(siteKey(userID, siteID), atRevision(rev), moved), good)
 	if backup.Is(err, backup.Conflict) {
 		if _, gone := s.readSite(ctx, userID, siteID); gone != nil {
 			err = gone

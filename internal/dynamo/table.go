@@ -15,7 +15,8 @@ const (
 	// TTLAttribute holds the second of the Unix epoch from which on a row may be removed.
 	TTLAttribute = "ttl"
 
-	// DueIndex holds the keys of the jobs that have a DueAt and nothing else.
+	// DueIndex holds the keys of the jobs that have a DueAt and of the last good backups of scheduled sites, and nothing
+	// else.
 	DueIndex        = "due"
 	DuePartitionKey = "duePk"
 	DueSortKey      = "dueSk"
@@ -35,6 +36,10 @@ const (
 	keyType    = "key"
 	siteType   = "site"
 	ticketType = "ticket"
+	goodType   = "good"
+	socketType = "socket"
+	watchType  = "watch"
+	pushType   = "push"
 )
 
 // Table is the table as the store expects it. Its TTL on TTLAttribute is switched on by a call of its own.
