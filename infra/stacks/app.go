@@ -82,9 +82,8 @@ func settings(c Config, data *Data) map[Variable]*string {
 	environment := map[Variable]*string{
 		Table: data.Table.TableName(), Bucket: data.Bucket.BucketName(), SecretPrefix: jsii.String(c.Name),
 		JobTimeout: jsii.String(c.JobTimeout.String()), FailedKeep: jsii.String(c.FailedKeep.String()), RetryWindow: jsii.String(c.RetryWindow.String()),
-		MetricNamespace: jsii.String(metricNamespace), ServiceVersion: jsii.String(c.Version), LogLevel: jsii.String("INFO"),
-		AllowHosts: optional(join(c.AllowHosts)), Issuer: optional(c.Issuer), Audience: optional(c.Audience), S3Endpoint: optional(c.S3Endpoint),
-		S3PathStyle: nil,
+		MetricNamespace: jsii.String(c.namespace()), ServiceVersion: jsii.String(c.Version), LogLevel: jsii.String("INFO"),
+		AllowHosts: optional(join(c.AllowHosts)), Issuer: optional(c.Issuer), Audience: optional(c.Audience), S3Endpoint: optional(c.S3Endpoint), S3PathStyle: nil,
 	}
 	if c.S3Endpoint != "" {
 		environment[S3PathStyle] = jsii.String("true")

@@ -16,27 +16,43 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/telemetry/metric"
 )
 
 // Config is how a deployment is set up. cdk.json and `cdk --context key=value` give the values; the keys are those of
 // ReadConfig.
 type Config struct {
-	Name          string        // of the deployment: begins the names of stacks, log groups and secrets
-	FailedKeep    time.Duration // a failed backup is removed after this
-	RetryWindow   time.Duration // parts of a failed attempt wait this long for a retry
-	JobTimeout    time.Duration // an attempt is given up after this
-	Workers       int           // most ranges that are moved at the same time over all backups; 0: no limit but the account's
-	Retain        bool          // keep bucket, table, key and users when their stack is deleted
-	Issuer        string        // of OpenID Connect; "": a Cognito user pool of our own
-	Audience      string        // of the issuer's tokens
-	AlarmEmail    string        // "": alarms notify nobody by themselves
-	LogRetention  int           // days, one that CloudWatch offers
-	AllowHosts    []string      // addresses, blocks or names that exports may come from although they are not public
-	S3Endpoint    string        // of an emulator; "": AWS
-	Version       string        // of the service, in logs and traces
-	AssetsDir     string        // holds <function>.zip
-	OperationsURL string        // of docs/operations.md, for the links in alarms
+	Name         string        // of the deployment: begins the names of stacks, log groups and secrets
+	FailedKeep   time.Duration // a failed backup is removed after this
+	RetryWindow  time.Duration // parts of a failed attempt wait this long for a retry
+	JobTimeout   time.Duration // an attempt is given up after this
+	Workers      int           // most ranges that are moved at the same time over all backups; 0: no limit but the account's
+	Retain       bool          // keep bucket, table, key and users when their stack is deleted
+	Issuer       string        // of OpenID Connect; "": a Cognito user pool of our own
+	Audience     string        // of the issuer's tokens
+	AlarmEmail   string        // "": alarms notify nobody by themselves
+	LogRetention int           // days, one that CloudWatch offers
+	AllowHosts   []string      // addresses, blocks or names that exports may come from although they are not public
+	S3Endpoint   string        // of an emulator; "": AWS
+	Version      string        // of the service, in logs and traces
+	AssetsDir    string        // holds <function>.zip
 }
+
+// Names are given and not made up by CloudFormation where operators type them and where the Ops stack looks at what is
+// in another stack: a reference would keep the service from removing a function as long as it is watched.
+
+func (c Config) functionName(f string) string { return c.Name + "-" + f }
+func (c Config) queueName(f string) string    { return c.Name + "-" + f + "-dead-letters" }
+
+// namespace keeps the metrics of two deployments in one account apart.
+func (c Config) namespace() string {
+	if c.Name == defaultName {
+		return metric.Namespace
+	}
+	return metric.Namespace + "/" + c.Name
+}
+
+const defaultName = "sitevault"
 
 // maxWorkers is Lambda's default of concurrent executions in an account, less the 100 that must stay unreserved.
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html (read 2026-11)
@@ -68,21 +84,20 @@ var (
 func ReadConfig(context func(key string) any) (Config, error) {
 	r := &reader{context: context}
 	c := Config{
-		Name:          r.text("name", "sitevault"),
-		FailedKeep:    time.Duration(r.number("failedKeepDays", 7, 1, backup.MaxKeepDays)) * 24 * time.Hour,
-		RetryWindow:   time.Duration(r.number("retryWindowHours", 1, 0, maxRetryWindowHours)) * time.Hour,
-		JobTimeout:    time.Duration(r.number("jobTimeoutHours", 6, 1, int(backup.DefaultJobTimeout/time.Hour))) * time.Hour,
-		Workers:       r.number("workers", 300, 0, maxWorkers),
-		Retain:        r.choice("removalPolicy", "retain", "destroy") == "retain",
-		Issuer:        r.text("issuer", ""),
-		Audience:      r.text("audience", ""),
-		AlarmEmail:    r.text("alarmEmail", ""),
-		LogRetention:  r.number("logRetentionDays", 90, 1, math.MaxInt32),
-		AllowHosts:    r.list("allowHosts"),
-		S3Endpoint:    r.text("s3Endpoint", ""),
-		Version:       r.text("version", "dev"),
-		AssetsDir:     r.text("assets", "dist"),
-		OperationsURL: r.text("operationsUrl", "docs/operations.md"),
+		Name:         r.text("name", defaultName),
+		FailedKeep:   time.Duration(r.number("failedKeepDays", 7, 1, backup.MaxKeepDays)) * 24 * time.Hour,
+		RetryWindow:  time.Duration(r.number("retryWindowHours", 1, 0, maxRetryWindowHours)) * time.Hour,
+		JobTimeout:   time.Duration(r.number("jobTimeoutHours", 6, 1, int(backup.DefaultJobTimeout/time.Hour))) * time.Hour,
+		Workers:      r.number("workers", 300, 0, maxWorkers),
+		Retain:       r.choice("removalPolicy", "retain", "destroy") == "retain",
+		Issuer:       r.text("issuer", ""),
+		Audience:     r.text("audience", ""),
+		AlarmEmail:   r.text("alarmEmail", ""),
+		LogRetention: r.number("logRetentionDays", 90, 1, math.MaxInt32),
+		AllowHosts:   r.list("allowHosts"),
+		S3Endpoint:   r.text("s3Endpoint", ""),
+		Version:      r.text("version", "dev"),
+		AssetsDir:    r.text("assets", "dist"),
 	}
 	r.check(c)
 	return c, errors.Join(r.wrong...)

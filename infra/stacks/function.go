@@ -22,6 +22,9 @@ type Function struct {
 	Why     string     // this much memory and time
 }
 
+// DeadLetters tells whether events that the function fails at are kept in a queue of its own.
+func (f Function) DeadLetters() bool { return f.Async || f.Name == stream }
+
 // Variable is the name of an environment variable.
 type Variable string
 

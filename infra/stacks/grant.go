@@ -32,15 +32,27 @@ const (
 	Everything   Resource = "*"
 )
 
-// Wildcards are the resources that no single ARN names, with the reason.
-var Wildcards = map[Resource]string{
-	Objects:     "Keys begin with the user's id, which is not known before there are users; every function serves all users.",
-	Executions:  "An execution's ARN ends with the id of its backup.",
-	Schedules:   "A schedule's ARN ends with a name made of the user's and the site's id.",
-	Connections: "API Gateway names a socket's resource by its connection id.",
-	Secrets:     "A secret's ARN ends with the user's id, the secret's name and six random characters.",
-	LogStreams:  "Lambda names a stream by date and instance.",
-	Everything:  "X-Ray has no resources to name.",
+// Wildcard says why a resource is named by a pattern.
+type Wildcard struct {
+	Reason  string
+	finding string // how cdk-nag writes it, as a regular expression of JavaScript; "": it does not notice
+}
+
+// Wildcards are the resources that no list of ARNs could name.
+var Wildcards = map[Resource]Wildcard{
+	Objects: {
+		"Keys begin with the user's id, which is not known before there are users; every function serves all users.",
+		`/^Resource::<Bucket[0-9A-F]+\.Arn>\/\*$/`,
+	},
+	Executions:  {"An execution's ARN ends with the id of its backup.", `/^Resource::arn:.*:states:.*:execution:<Machine[0-9A-F]+\.Name>:\*$/`},
+	Schedules:   {"A schedule's ARN ends with a name made of the user's and the site's id.", `/^Resource::arn:.*:scheduler:.*:schedule\/<Schedules>\/\*$/`},
+	Connections: {"API Gateway names a socket's resource by its connection id.", `/^Resource::arn:.*:execute-api:.*\/v1\/POST\/@connections\/\*$/`},
+	Secrets: {
+		"A secret's ARN ends with the user's id, the secret's name and six random characters.",
+		`/^Resource::arn:.*:secretsmanager:.*:secret:[a-z0-9-]+\/\*$/`,
+	},
+	LogStreams: {"Lambda names a stream by date and instance.", ""},
+	Everything: {"X-Ray has no resources to name.", `/^Resource::\*$/`},
 }
 
 // set is a list of grants that can be put together.

@@ -22,8 +22,9 @@ func (a *App) addFunction(f Function) {
 		AssumedBy:   awsiam.NewServicePrincipal(jsii.String("lambda.amazonaws.com"), nil),
 		Description: jsii.String("What the function " + f.Name + " may do"),
 	})
-	a.logs[f.Name] = a.logGroup(id+"Logs", "/aws/lambda/"+a.config.Name+"-"+f.Name)
+	a.logs[f.Name] = a.logGroup(id+"Logs", "/aws/lambda/"+a.config.functionName(f.Name))
 	props := &awslambda.FunctionProps{
+		FunctionName: jsii.String(a.config.functionName(f.Name)),
 		Description:  jsii.String("Sitevault " + f.Name),
 		Runtime:      awslambda.Runtime_PROVIDED_AL2023(),
 		Architecture: awslambda.Architecture_ARM_64(),
@@ -64,8 +65,9 @@ const deadLettersDays = 14
 
 func (a *App) addQueues(functions []Function) {
 	for _, f := range functions {
-		if f.Async || f.Name == stream {
+		if f.DeadLetters() {
 			a.DeadLetters[f.Name] = awssqs.NewQueue(a.Stack, jsii.String(pascal(f.Name)+"DeadLetters"), &awssqs.QueueProps{
+				QueueName:  jsii.String(a.config.queueName(f.Name)),
 				Encryption: awssqs.QueueEncryption_SQS_MANAGED, EnforceSSL: jsii.Bool(true),
 				RetentionPeriod: awscdk.Duration_Days(jsii.Number(deadLettersDays)),
 			})

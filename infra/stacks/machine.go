@@ -35,6 +35,7 @@ func (a *App) addMachine() {
 	}
 	attached := awsiam.NewPolicy(a.Stack, jsii.String("MachinePolicy"), &awsiam.PolicyProps{Roles: &[]awsiam.IRole{role}, Statements: &statements})
 	a.Machine = awsstepfunctions.NewStateMachine(a.Stack, jsii.String("Machine"), &awsstepfunctions.StateMachineProps{
+		StateMachineName:        jsii.String(a.config.Name),
 		StateMachineType:        awsstepfunctions.StateMachineType_STANDARD,
 		DefinitionBody:          awsstepfunctions.DefinitionBody_FromString(jsii.String(string(statemachine.Backup))),
 		DefinitionSubstitutions: &arns,

@@ -73,10 +73,11 @@ func (a *App) addREST() {
 			LoggingLevel: awsapigateway.MethodLoggingLevel_ERROR, DataTraceEnabled: jsii.Bool(false),
 			ThrottlingRateLimit: jsii.Number(requestsPerSecond), ThrottlingBurstLimit: jsii.Number(requestsAtOnce),
 			AccessLogDestination: awsapigateway.NewLogGroupLogDestination(a.logGroup("ApiLogs", "/aws/apigateway/"+a.config.Name+"-api")),
-			AccessLogFormat:      awsapigateway.AccessLogFormat_Custom(jsii.String(accessLog)),
+			AccessLogFormat:      awsapigateway.AccessLogFormat_Custom(jsii.String(strings.Replace(accessLog, "$user", a.caller(), 1))),
 		},
 		DefaultMethodOptions: a.authorization(),
 	})
+	a.REST.Node().TryRemoveChild(jsii.String("Endpoint")) // an output, which addOutputs names better
 	strictTLS(a.REST)
 	a.addGatewayResponses()
 	a.addRoutes()
@@ -86,7 +87,7 @@ func (a *App) addREST() {
 const accessLog = `{"requestId":"$context.requestId","time":"$context.requestTime","method":"$context.httpMethod",` +
 	`"route":"$context.resourcePath","path":"$context.path","status":"$context.status","bytes":"$context.responseLength",` +
 	`"latencyMs":"$context.responseLatency","integrationMs":"$context.integrationLatency","ip":"$context.identity.sourceIp",` +
-	`"user":"$context.authorizer.principalId","error":"$context.error.responseType","tls":"$context.tlsVersion"}`
+	`"user":"$user","error":"$context.error.responseType","tls":"$context.tlsVersion"}`
 
 // strictTLS refuses what is older than TLS 1.2, and requests that name another host than the one they connected to.
 // https://docs.aws.amazon.com/apigateway/latest/developerguide/apigateway-security-policies.html (read 2026-11)
@@ -94,6 +95,14 @@ func strictTLS(rest awsapigateway.RestApi) {
 	cfn := rest.Node().DefaultChild().(awsapigateway.CfnRestApi)
 	cfn.SetSecurityPolicy(jsii.String("SecurityPolicy_TLS13_1_2_PFS_PQ_2025_09"))
 	cfn.SetEndpointAccessMode(jsii.String("STRICT"))
+}
+
+// caller is the variable that has the user's id at the issuer.
+func (a *App) caller() string {
+	if a.data.Users == nil {
+		return "$context.authorizer.principalId"
+	}
+	return "$context.authorizer.claims.sub"
 }
 
 // authorization is asked for by every route.

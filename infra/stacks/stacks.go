@@ -1,9 +1,18 @@
 package stacks
 
-import "github.com/aws/constructs-go/constructs/v10"
+import (
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/constructs-go/constructs/v10"
+	"github.com/aws/jsii-runtime-go"
+	"github.com/cdklabs/cdk-nag-go/cdknag/v2"
+)
 
-// New adds all stacks of a deployment to the app.
+// New adds all stacks of a deployment to the app. Synthesis then fails on whatever the AwsSolutions rules of cdk-nag
+// find and no reason here explains.
 func New(app constructs.Construct, c Config) {
 	data := NewData(app, c)
-	NewApp(app, c, data)
+	service := NewApp(app, c, data)
+	NewOps(app, c, data)
+	explain(data, service)
+	awscdk.Aspects_Of(app).Add(cdknag.NewAwsSolutionsChecks(&cdknag.NagPackProps{Reports: jsii.Bool(false)}), nil)
 }

@@ -1,3 +1,0 @@
-package stacks
-
-const metricNamespace = "Sitevault"
