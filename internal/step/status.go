@@ -2,6 +2,7 @@ package step
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -138,6 +139,25 @@ func (s Status) Tasks(ctx context.Context, job backup.Job, f backup.File) ([]Tas
 		tasks = append(tasks, Task{Type: UploadPart, Status: batchStatus(f, b, recorded), File: f, Batch: b})
 	}
 	return tasks, nil
+}
+
+// Finished lists the UploadPart tasks of a file that hold one of the given parts and whose parts are all recorded. It
+// reads the parts of these tasks only.
+func (s Status) Finished(ctx context.Context, job backup.Job, f backup.File, parts []int) (finished []backup.Batch, err error) {
+	share := shareOf(job)
+	for _, b := range backup.Batches(f.PartCount(), share.Parallelism, share.MaxBatches) {
+		if !slices.ContainsFunc(parts, func(n int) bool { return b.First <= n && n <= b.Last }) {
+			continue
+		}
+		recorded, err := s.Files.Parts(ctx, f, b.First, b.Last)
+		if err != nil {
+			return nil, err
+		}
+		if len(recorded) == b.Last-b.First+1 {
+			finished = append(finished, b)
+		}
+	}
+	return finished, nil
 }
 
 func fileTaskStatus(f backup.File) TaskStatus {
