@@ -59,7 +59,7 @@ func sum(lines []emfLine, name string) (total float64, count int) {
 // inLambda is the context of an invocation.
 func inLambda(ctx context.Context, header string) context.Context {
 	ctx = lambdacontext.NewContext(ctx, &lambdacontext.LambdaContext{AwsRequestID: "request-1"})
-	return context.WithValue(ctx, "x-amzn-trace-id", header) //nolint:revive,staticcheck // aws-lambda-go's own key
+	return context.WithValue(ctx, "x-amzn-trace-id", header) //nolint:staticcheck // aws-lambda-go's own key
 }
 
 const sampledHeader = "Root=1-5759e988-bd862e3fe1be46a994272793;Parent=53995c3f42cd8ad8;Sampled=1"

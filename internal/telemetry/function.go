@@ -28,8 +28,8 @@ type Function struct {
 	now  func() time.Time
 }
 
-// handler is a function as Lambda's runtime calls it.
-type handler = func(ctx context.Context, payload []byte) ([]byte, error)
+// Handler is a function as Lambda's runtime calls it, JSON in and JSON out.
+type Handler = func(ctx context.Context, payload []byte) ([]byte, error)
 
 // NewFunction reads METRIC_NAMESPACE and, where they are given, LOG_LEVEL (debug, info, warn or error; info otherwise)
 // and what Lambda itself sets: AWS_LAMBDA_FUNCTION_NAME and AWS_XRAY_DAEMON_ADDRESS. AWS_XRAY_SDK_DISABLED=true turns
@@ -54,9 +54,9 @@ func NewFunction(s Settings, out io.Writer, now func() time.Time, random io.Read
 }
 
 // Wrap makes each call of next carry the facts of its payload in logs, stand as a subsegment, have its failure logged
-// and its metrics written, also when it panics. It wraps what knows the error's kind: the Handler that lambdaedge.Function
+// and its metrics written, also when it panics. It wraps what knows the error's kind: what lambdaedge.Function
 // makes, before its Invoke.
-func (f *Function) Wrap(next handler) handler {
+func (f *Function) Wrap(next Handler) Handler {
 	return func(ctx context.Context, payload []byte) (result []byte, err error) {
 		facts := factsOf(payload)
 		ctx, s := f.Trace.Begin(With(ctx, facts.attrs()...), f.name)

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-lambda-go/lambda/messages"
+
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/lambdaedge"
 	"github.com/sitevault/sitevault/internal/telemetry"
@@ -116,7 +118,7 @@ func TestFunctionFails(t *testing.T) {
 		})
 		_, err := call(t.Context(), []byte(startInput))
 		log, metrics := output(t, out)
-		if err != tc.err || len(log) != 1 || len(metrics) != 1 { //nolint:errorlint // returned as it is
+		if err != tc.err || len(log) != 1 || len(metrics) != 1 {
 			t.Fatalf("%v, %s", err, out)
 		}
 		line := log[0]
@@ -250,5 +252,19 @@ func BenchmarkNewFunction(b *testing.B) {
 		if _, err := telemetry.NewFunction(env, &out, time.Now, rand.Reader); err != nil {
 			b.Fatal(err)
 		}
+	}
+}
+
+// Between lambdaedge's two halves a call is logged by its kind and still fails under it towards the state machine.
+func TestFunctionAtTheEdge(t *testing.T) {
+	f, out, _ := newFunction(t, nil)
+	type in struct {
+		JobID string `json:"jobId"`
+	}
+	step := func(context.Context, in) (string, error) { return "", backup.E(backup.ProviderChanged, "another version") }
+	_, err := lambdaedge.Handler(f.Wrap(lambdaedge.Function(step))).Invoke(t.Context(), []byte(startInput))
+	named, ok := errors.AsType[messages.InvokeResponse_Error](err)
+	if log, _ := output(t, out); !ok || named.Type != "ProviderChanged" || len(log) != 1 || log[0]["kind"] != "ProviderChanged" {
+		t.Errorf("%#v, %s", err, out)
 	}
 }
