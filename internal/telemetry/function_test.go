@@ -261,7 +261,9 @@ func TestFunctionAtTheEdge(t *testing.T) {
 	type in struct {
 		JobID string `json:"jobId"`
 	}
-	step := func(context.Context, in) (string, error) { return "", backup.E(backup.ProviderChanged, "another version") }
+	step := func(context.Context, in) (string, error) {
+		return "", backup.E(backup.ProviderChanged, "another version")
+	}
 	_, err := lambdaedge.Handler(f.Wrap(lambdaedge.Function(step))).Invoke(t.Context(), []byte(startInput))
 	named, ok := errors.AsType[messages.InvokeResponse_Error](err)
 	if log, _ := output(t, out); !ok || named.Type != "ProviderChanged" || len(log) != 1 || log[0]["kind"] != "ProviderChanged" {
