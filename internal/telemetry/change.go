@@ -12,7 +12,7 @@ func FromChange(c backup.Change) []metric.Sample {
 	if c.Job != nil && c.Job.New.Rev != 0 {
 		samples = append(samples, fromJob(c.Job.Old, c.Job.New)...)
 	}
-	if c.File != nil && c.File.New.Rev != 0 {
+	if c.File != nil {
 		samples = append(samples, fromFile(c.File.Old, c.File.New)...)
 	}
 	if c.Part != nil {
