@@ -2,7 +2,6 @@ package step
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -141,23 +140,21 @@ func (s Status) Tasks(ctx context.Context, job backup.Job, f backup.File) ([]Tas
 	return tasks, nil
 }
 
-// Finished lists the UploadPart tasks of a file that hold one of the given parts and whose parts are all recorded. It
-// reads the parts of these tasks only.
-func (s Status) Finished(ctx context.Context, job backup.Job, f backup.File, parts []int) (finished []backup.Batch, err error) {
+// TaskOf is the UploadPart task of a file that a part belongs to; false for a number that the file's plan does not have.
+func (s Status) TaskOf(job backup.Job, f backup.File, part int) (task backup.Batch, ok bool) {
 	share := shareOf(job)
 	for _, b := range backup.Batches(f.PartCount(), share.Parallelism, share.MaxBatches) {
-		if !slices.ContainsFunc(parts, func(n int) bool { return b.First <= n && n <= b.Last }) {
-			continue
-		}
-		recorded, err := s.Files.Parts(ctx, f, b.First, b.Last)
-		if err != nil {
-			return nil, err
-		}
-		if len(recorded) == b.Last-b.First+1 {
-			finished = append(finished, b)
+		if b.First <= part && part <= b.Last {
+			return b, true
 		}
 	}
-	return finished, nil
+	return backup.Batch{}, false
+}
+
+// Finished tells whether all parts of an UploadPart task are recorded.
+func (s Status) Finished(ctx context.Context, f backup.File, task backup.Batch) (bool, error) {
+	recorded, err := s.Files.Parts(ctx, f, task.First, task.Last)
+	return len(recorded) == task.Last-task.First+1, err
 }
 
 func fileTaskStatus(f backup.File) TaskStatus {

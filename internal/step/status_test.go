@@ -1,15 +1,14 @@
 package step_test
 
 import (
-	"slices"
 	"testing"
 
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/step"
 )
 
-// A part task is finished when all its parts are recorded, and only tasks that hold one of the named parts are looked at.
-func TestFinished(t *testing.T) {
+// Each part belongs to one task of the plan, which is finished when all its parts are recorded.
+func TestTaskOfPart(t *testing.T) {
 	r := newRig(t)
 	r.site(smallSite())
 	job := r.created()
@@ -27,23 +26,28 @@ func TestFinished(t *testing.T) {
 		}))
 	}
 	status := step.Status{Jobs: r.store, Files: r.store, Now: r.now}
-	batches := backup.Batches(parts, 1, backup.MaxBatches)
-	if batches[0] != (backup.Batch{First: 1, Last: 8}) {
-		t.Fatalf("the plan has changed: %v", batches)
-	}
 	for _, tc := range []struct {
-		parts []int
-		want  []backup.Batch
+		part     int
+		task     backup.Batch
+		finished bool
 	}{
-		{nil, nil},
-		{[]int{8}, []backup.Batch{{First: 1, Last: 8}}},
-		{[]int{1, 2, 3, 9, 10}, []backup.Batch{{First: 1, Last: 8}}},
-		{[]int{9, 10, 36}, nil},
-		{[]int{0, 41}, nil},
+		{1, backup.Batch{First: 1, Last: 8}, true},
+		{8, backup.Batch{First: 1, Last: 8}, true},
+		{10, backup.Batch{First: 9, Last: 16}, false},
+		{17, backup.Batch{First: 17, Last: 24}, false},
+		{36, backup.Batch{First: 33, Last: 40}, false},
+		{0, backup.Batch{}, false},
+		{41, backup.Batch{}, false},
 	} {
-		got, err := status.Finished(t.Context(), job, file, tc.parts)
-		if err != nil || !slices.Equal(got, tc.want) {
-			t.Errorf("parts %v: finished %v, %v; want %v", tc.parts, got, err, tc.want)
+		task, ok := status.TaskOf(job, file, tc.part)
+		if task != tc.task || ok != (tc.task != backup.Batch{}) {
+			t.Errorf("part %d belongs to task %v, %t", tc.part, task, ok)
+		}
+		if !ok {
+			continue
+		}
+		if finished, err := status.Finished(t.Context(), file, task); err != nil || finished != tc.finished {
+			t.Errorf("task %v is finished: %t, %v", task, finished, err)
 		}
 	}
 }
