@@ -27,7 +27,7 @@ type Alarm struct {
 // noGoodBackupHours is a day and two hours of grace for the backup itself.
 const noGoodBackupHours = 26
 
-func (o *Ops) alarms() []Alarm {
+func (o *Ops) Alarms() []Alarm {
 	all := []Alarm{
 		{
 			ID: "NoGoodBackup", Anchor: "a-site-has-no-good-backup", Text: "A site with a daily schedule has had no good backup for 26 hours.",

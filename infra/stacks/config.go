@@ -16,6 +16,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/provider"
 	"github.com/sitevault/sitevault/internal/telemetry/metric"
 )
 
@@ -75,10 +76,7 @@ var retentions = map[int]awslogs.RetentionDays{
 	3653: awslogs.RetentionDays_TEN_YEARS,
 }
 
-var (
-	deploymentName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,19}$`)
-	exportHost     = regexp.MustCompile(`^[a-z0-9[][][a-z0-9.:/-]*$`)
-)
+var deploymentName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,19}$`)
 
 // ReadConfig reads every setting through context, which returns nil for what is not set, and reports all that is wrong.
 func ReadConfig(context func(key string) any) (Config, error) {
@@ -199,10 +197,8 @@ func (r *reader) check(c Config) {
 	if _, offered := retentions[c.LogRetention]; !offered {
 		r.refuse("logRetentionDays", "is one of %v, not %d", slices.Sorted(maps.Keys(retentions)), c.LogRetention)
 	}
-	for _, host := range c.AllowHosts {
-		if !exportHost.MatchString(host) {
-			r.refuse("allowHosts", "lists addresses, blocks or names, with a port or without, not %q", host)
-		}
+	if _, err := provider.ParseGuard(c.AllowHosts); err != nil {
+		r.refuse("allowHosts", "%v", err)
 	}
 }
 

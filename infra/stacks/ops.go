@@ -27,7 +27,7 @@ func NewOps(app constructs.Construct, c Config, data *Data) *Ops {
 	o := &Ops{Stack: newStack(app, c, "ops", "Alarms and dashboard of Sitevault"), config: c, data: data}
 	var alarms []interfacesawscloudwatch.IAlarmRef
 	action := o.notify()
-	for _, spec := range o.alarms() {
+	for _, spec := range o.Alarms() {
 		alarm := o.addAlarm(spec)
 		if action != nil {
 			alarm.AddAlarmAction(action)

@@ -42,8 +42,8 @@ func Refusals() []Refusal {
 	}
 }
 
-// template is the body as a template of API Gateway.
-func (r Refusal) template() string {
+// Template is the body as a template of API Gateway.
+func (r Refusal) Template() string {
 	problem := map[string]any{"type": "urn:sitevault:problem:" + string(r.Kind), "title": r.Kind.Sentence(), "kind": r.Kind}
 	if r.Status != 0 {
 		problem["status"] = r.Status
@@ -66,7 +66,7 @@ func (a *App) addGatewayResponses() {
 		}
 		options := &awsapigateway.GatewayResponseOptions{
 			Type: awsapigateway.ResponseType_Of(jsii.String(r.Type)), ResponseHeaders: &headers,
-			Templates: &map[string]*string{"application/json": jsii.String(r.template())},
+			Templates: &map[string]*string{"application/json": jsii.String(r.Template())},
 		}
 		if r.Status != 0 {
 			options.StatusCode = jsii.String(strconv.Itoa(r.Status))
