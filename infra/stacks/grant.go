@@ -42,7 +42,7 @@ type Wildcard struct {
 var Wildcards = map[Resource]Wildcard{
 	Objects: {
 		"Keys begin with the user's id, which is not known before there are users; every function serves all users.",
-		`/^Resource::<Bucket[0-9A-F]+\.Arn>\/\*$/`,
+		`/^Resource::.*Bucket[0-9A-F]+\.?Arn.*\/\*$/`,
 	},
 	Executions:  {"An execution's ARN ends with the id of its backup.", `/^Resource::arn:.*:states:.*:execution:<Machine[0-9A-F]+\.Name>:\*$/`},
 	Schedules:   {"A schedule's ARN ends with a name made of the user's and the site's id.", `/^Resource::arn:.*:scheduler:.*:schedule\/<Schedules>\/\*$/`},

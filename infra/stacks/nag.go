@@ -11,6 +11,9 @@ func explain(data *Data, service *App) {
 		because(data.Users, "COG2", "Whoever runs the service decides whether its users must have a second factor; they can always add one. Requiring it would lock out clients that sign in by themselves.")
 		because(data.Users, "COG3", "Threat protection is a paid plan of Cognito. Users are invited, passwords are long, and sign-up is off.")
 	}
+	if data.Users == nil {
+		because(service.REST, "COG4", "The function authorize checks the tokens of the issuer that this deployment was given.")
+	}
 	for _, queue := range service.DeadLetters {
 		because(queue, "SQS3", "It is a dead-letter queue: of a function, a rule, a schedule or a stream, which the rule does not see.")
 	}

@@ -1,0 +1,217 @@
+package stacks_test
+
+import (
+	"archive/zip"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/aws/aws-cdk-go/awscdk/v2"
+	"github.com/aws/aws-cdk-go/awscdk/v2/assertions"
+	"github.com/aws/jsii-runtime-go"
+
+	"github.com/sitevault/sitevault/infra/stacks"
+)
+
+// resource is one resource of a template.
+type resource struct {
+	ID             string
+	Type           string
+	Properties     map[string]any
+	DeletionPolicy string
+	DependsOn      any
+}
+
+// at follows members of objects and, as numbers, of lists; nil when there is no such thing.
+func at(value any, path ...any) any {
+	for _, step := range path {
+		switch v := value.(type) {
+		case map[string]any:
+			name, _ := step.(string)
+			value = v[name]
+		case []any:
+			i, isIndex := step.(int)
+			if !isIndex || i >= len(v) {
+				return nil
+			}
+			value = v[i]
+		default:
+			return nil
+		}
+	}
+	return value
+}
+
+func (r resource) at(path ...any) any { return at(r.Properties, path...) }
+
+// text is a value as JSON, to look for something anywhere inside.
+func text(value any) string {
+	raw, err := json.Marshal(value)
+	if err != nil {
+		return err.Error()
+	}
+	return string(raw)
+}
+
+// deployment is what synthesis makes of a configuration.
+type deployment struct {
+	data, app, ops []resource
+	findings       []string // of cdk-nag, and whatever else a construct complains about
+}
+
+func (d deployment) all() []resource {
+	return append(append(append([]resource{}, d.data...), d.app...), d.ops...)
+}
+
+// of are the resources of a type.
+func of(resources []resource, kind string) []resource {
+	var found []resource
+	for _, r := range resources {
+		if r.Type == kind {
+			found = append(found, r)
+		}
+	}
+	return found
+}
+
+// one is the only resource of a type.
+func one(t *testing.T, resources []resource, kind string) resource {
+	t.Helper()
+	found := of(resources, kind)
+	if len(found) != 1 {
+		t.Fatalf("%d resources %s", len(found), kind)
+	}
+	return found[0]
+}
+
+// named is the one whose logical id is id and the hash that CDK adds.
+func named(t *testing.T, resources []resource, kind, id string) resource {
+	t.Helper()
+	for _, r := range of(resources, kind) {
+		if len(r.ID) == len(id)+8 && strings.HasPrefix(r.ID, id) {
+			return r
+		}
+	}
+	t.Fatalf("no %s %s", kind, id)
+	return resource{}
+}
+
+// settings that the tests synthesise. Each is synthesised once, for it takes seconds.
+var (
+	standard = sync.OnceValues(func() (deployment, error) { return synthesise(map[string]any{"alarmEmail": "ops@example.org"}) })
+	foreign  = sync.OnceValues(func() (deployment, error) {
+		return synthesise(map[string]any{
+			"issuer": "https://issuer.example", "audience": "sitevault", "removalPolicy": "destroy", "name": "staging",
+			"workers": "0", "allowHosts": "nas.local", "s3Endpoint": "http://127.0.0.1:4566",
+		})
+	})
+)
+
+// synthesised skips the test aloud on a machine without Node, which CDK runs on.
+func synthesised(t *testing.T, synthesis func() (deployment, error)) deployment {
+	t.Helper()
+	if _, err := exec.LookPath("node"); err != nil {
+		t.Skip("SKIPPED: CDK needs Node to make templates, and there is no node in PATH")
+	}
+	d, err := synthesis()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// synthesise runs the app as main does, on placeholders for the functions.
+func synthesise(settings map[string]any) (d deployment, err error) {
+	folder, err := os.MkdirTemp("", "sitevault-infra-")
+	if err != nil {
+		return d, err
+	}
+	defer os.RemoveAll(folder)
+	flags, err := os.ReadFile("../../cdk.json")
+	if err != nil {
+		return d, err
+	}
+	var project struct{ Context map[string]any }
+	if err := json.Unmarshal(flags, &project); err != nil {
+		return d, err
+	}
+	maps.Copy(project.Context, settings)
+	project.Context["assets"] = folder
+	config, err := stacks.ReadConfig(context(project.Context))
+	if err != nil {
+		return d, err
+	}
+	for _, f := range stacks.Functions(config) {
+		if err := placeholder(filepath.Join(folder, f.Name+".zip"), f.Name); err != nil {
+			return d, err
+		}
+	}
+	app := awscdk.NewApp(&awscdk.AppProps{Context: &project.Context, Outdir: jsii.String(filepath.Join(folder, "out"))})
+	stacks.New(app, config)
+	return read(app, config.Name)
+}
+
+func placeholder(path, content string) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	archive := zip.NewWriter(file)
+	w, err := archive.Create("bootstrap")
+	if err != nil {
+		return err
+	}
+	if _, err := w.Write([]byte(content)); err != nil {
+		return err
+	}
+	return archive.Close()
+}
+
+func read(app awscdk.App, name string) (d deployment, err error) {
+	for layer, into := range map[string]*[]resource{"data": &d.data, "app": &d.app, "ops": &d.ops} {
+		stack := app.Node().FindChild(jsii.String(name + "-" + layer)).(awscdk.Stack)
+		if *into, err = resources(assertions.Template_FromStack(stack, nil)); err != nil {
+			return d, err
+		}
+		found := assertions.Annotations_FromStack(stack)
+		any := assertions.Match_AnyValue()
+		for _, message := range slices.Concat(*found.FindError(jsii.String("*"), any), *found.FindWarning(jsii.String("*"), any)) {
+			d.findings = append(d.findings, fmt.Sprintf("%s: %v", *message.Id, message.Entry.Data))
+		}
+	}
+	return d, nil
+}
+
+func resources(template assertions.Template) ([]resource, error) {
+	raw, err := json.Marshal(template.ToJSON())
+	if err != nil {
+		return nil, err
+	}
+	var parsed struct{ Resources map[string]resource }
+	if err := json.Unmarshal(raw, &parsed); err != nil {
+		return nil, err
+	}
+	var list []resource
+	for id, r := range parsed.Resources {
+		r.ID = id
+		list = append(list, r)
+	}
+	return list, nil
+}
+
+// Whatever the AwsSolutions rules find has a written reason, with either kind of sign-in.
+func TestNothingUnexplained(t *testing.T) {
+	for name, synthesis := range map[string]func() (deployment, error){"standard": standard, "foreign": foreign} {
+		for _, finding := range synthesised(t, synthesis).findings {
+			t.Errorf("%s: %s", name, finding)
+		}
+	}
+}
