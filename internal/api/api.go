@@ -29,9 +29,11 @@ type Config struct {
 	Tickets  step.TicketStore
 	Identify Identify
 	Secret   func() string // an unguessable string for tickets
-	Now      func() time.Time
-	Version  string
-	Log      *slog.Logger
+	// SocketURL is where the live socket is; "": at /ws beside this handler.
+	SocketURL string
+	Now       func() time.Time
+	Version   string
+	Log       *slog.Logger
 }
 
 // server carries the handlers of the routes.

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -22,6 +23,7 @@ func (s server) registerTickets(api huma.API) {
 // Ticket opens one socket.
 type Ticket struct {
 	Ticket    string    `json:"ticket" doc:"Goes into the query of the socket's URL"`
+	SocketURL string    `json:"socketUrl" doc:"Where the socket is, absolute or relative to the service's address" example:"/ws"`
 	ExpiresAt time.Time `json:"expiresAt"`
 }
 
@@ -34,7 +36,7 @@ func (s server) createTicket(ctx context.Context, _ *struct{}) (*ticketOut, erro
 	if err := s.Tickets.PutTicket(ctx, TicketDigest(secret), backup.Ticket{UserID: userOf(ctx), ExpiresAt: expires}); err != nil {
 		return nil, err
 	}
-	return &ticketOut{Ticket{Ticket: secret, ExpiresAt: expires.UTC()}}, nil
+	return &ticketOut{Ticket{Ticket: secret, SocketURL: cmp.Or(s.SocketURL, "/ws"), ExpiresAt: expires.UTC()}}, nil
 }
 
 // TicketDigest is what a ticket is stored under: the store never holds what opens a socket.

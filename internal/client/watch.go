@@ -1,9 +1,11 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -137,8 +139,10 @@ func (w *watch) dial(ctx context.Context) (*websocket.Conn, error) {
 	}
 	dialing, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	target := w.base.JoinPath("ws")
-	target.RawQuery = url.Values{"ticket": {ticket.Ticket}}.Encode()
+	target, err := w.socketAt(ticket)
+	if err != nil {
+		return nil, err
+	}
 	options := &websocket.DialOptions{HTTPClient: w.data, HTTPHeader: header}
 	conn, res, err := websocket.Dial(dialing, target.String(), options) //nolint:bodyclose // Dial documents that nobody needs to
 	if err != nil {
@@ -149,6 +153,19 @@ func (w *watch) dial(ctx context.Context) (*websocket.Conn, error) {
 	}
 	conn.SetReadLimit(maxMessageBytes)
 	return conn, nil
+}
+
+// socketAt is the socket's address with its ticket. A relative one lies below the service's address.
+func (w *watch) socketAt(t api.Ticket) (*url.URL, error) {
+	target, err := url.Parse(t.SocketURL)
+	if err != nil {
+		return nil, fmt.Errorf("socket address: %w", err)
+	}
+	if !target.IsAbs() {
+		target = w.base.JoinPath(cmp.Or(t.SocketURL, "ws"))
+	}
+	target.RawQuery = url.Values{"ticket": {t.Ticket}}.Encode()
+	return target, nil
 }
 
 // follow subscribes first and reads second, so that no change falls between the two.
