@@ -120,14 +120,8 @@ func (b Backups) Retry(ctx context.Context, userID, jobID string) (backup.Job, e
 	if err != nil {
 		return job, err
 	}
-	if job.Active() && job.StatusAt(b.Now()) == backup.Failed {
-		if err := b.Cleaner.EndExpired(ctx, job); err != nil {
-			return job, err
-		}
-	} else if job.Cleanup == backup.CleanupNow {
-		if err := b.Cleaner.StopAndClean(ctx, job); err != nil {
-			return job, err
-		}
+	if err := b.settle(ctx, job); err != nil {
+		return job, err
 	}
 	site, err := b.currentSite(ctx, job)
 	if err != nil {
@@ -139,6 +133,19 @@ func (b Backups) Retry(ctx context.Context, userID, jobID string) (backup.Job, e
 	}
 	b.start(ctx, job)
 	return job, nil
+}
+
+// settle ends an attempt that is over but not cleaned up, within an answer's time.
+func (b Backups) settle(ctx context.Context, job backup.Job) error {
+	ctx, cancel := context.WithTimeout(ctx, cleaningTime)
+	defer cancel()
+	switch {
+	case job.Active() && job.StatusAt(b.Now()) == backup.Failed:
+		return b.Cleaner.EndExpired(ctx, job)
+	case job.Cleanup == backup.CleanupNow:
+		return b.Cleaner.StopAndClean(ctx, job)
+	}
+	return nil
 }
 
 // currentSite is nil when the site is no longer registered: the job then goes on with what it knows.

@@ -125,23 +125,36 @@ func (s Status) Tasks(ctx context.Context, job backup.Job, f backup.File) ([]Tas
 	if f.UploadID == "" {
 		return tasks, nil
 	}
-	parts, err := s.Files.Parts(ctx, f, 1, f.PartCount())
+	recorded, err := s.recorded(ctx, f)
 	if err != nil {
 		return nil, err
 	}
 	share := shareOf(job)
-	recorded := make(map[int]bool, len(parts))
-	for _, p := range parts {
-		recorded[p.Number] = true
-	}
 	for _, b := range backup.Batches(f.PartCount(), share.Parallelism, share.MaxBatches) {
 		tasks = append(tasks, Task{Type: UploadPart, Status: batchStatus(f, b, recorded), File: f, Batch: b})
 	}
 	return tasks, nil
 }
 
+// recorded tells for each part of a file whether it is. A settled file has them all, and its part rows need not be
+// there any more.
+func (s Status) recorded(ctx context.Context, f backup.File) (map[int]bool, error) {
+	recorded := make(map[int]bool, f.PartCount())
+	if f.Settled() {
+		for n := 1; n <= f.PartCount(); n++ {
+			recorded[n] = true
+		}
+		return recorded, nil
+	}
+	parts, err := s.Files.Parts(ctx, f, 1, f.PartCount())
+	for _, p := range parts {
+		recorded[p.Number] = true
+	}
+	return recorded, err
+}
+
 // TaskOf is the UploadPart task of a file that a part belongs to; false for a number that the file's plan does not have.
-func (s Status) TaskOf(job backup.Job, f backup.File, part int) (task backup.Batch, ok bool) {
+func TaskOf(job backup.Job, f backup.File, part int) (task backup.Batch, ok bool) {
 	share := shareOf(job)
 	for _, b := range backup.Batches(f.PartCount(), share.Parallelism, share.MaxBatches) {
 		if b.First <= part && part <= b.Last {

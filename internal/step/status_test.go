@@ -39,7 +39,7 @@ func TestTaskOfPart(t *testing.T) {
 		{0, backup.Batch{}, false},
 		{41, backup.Batch{}, false},
 	} {
-		task, ok := status.TaskOf(job, file, tc.part)
+		task, ok := step.TaskOf(job, file, tc.part)
 		if task != tc.task || ok != (tc.task != backup.Batch{}) {
 			t.Errorf("part %d belongs to task %v, %t", tc.part, task, ok)
 		}
