@@ -83,3 +83,29 @@ openapi: ## Write docs/openapi.json anew
 .PHONY: clean
 clean: ## Remove what was built
 	rm -rf bin dist
+
+# The AWS form. The CDK's command line is a program of Node; nothing of it is installed.
+CDK      := 2.1148.1
+CFN_LINT := 1.58.0
+CDK_ARGS ?=
+
+cdk = npx --yes aws-cdk@$(CDK) $(1) -c version=$(VERSION) $(CDK_ARGS)
+
+.PHONY: synth
+synth: functions ## Write the CloudFormation templates to dist/cdk.out: CDK_ARGS="-c key=value ..." for settings
+	$(call cdk,synth --quiet)
+
+.PHONY: deploy
+deploy: functions ## Deploy to the AWS account of your credentials: CDK_ARGS as for synth
+	$(call cdk,deploy --all)
+
+.PHONY: destroy
+destroy: functions ## Remove the service from AWS; backups, rows and users stay: docs/operations.md#uninstall
+	$(call cdk,destroy --all)
+
+# W3005: the CDK names some dependencies twice.
+.PHONY: lint-templates
+lint-templates: synth ## Check the templates with cfn-lint, which needs Python
+	@[ -x $(BIN)/cfn-lint/bin/cfn-lint ] && $(BIN)/cfn-lint/bin/cfn-lint --version | grep -q ' $(CFN_LINT)$$' || \
+		{ echo "pip install cfn-lint==$(CFN_LINT)"; python3 -m venv $(BIN)/cfn-lint && $(BIN)/cfn-lint/bin/pip -q install cfn-lint==$(CFN_LINT); }
+	$(BIN)/cfn-lint/bin/cfn-lint --ignore-checks W3005 -- dist/cdk.out/*.template.json

@@ -12,8 +12,6 @@ import (
 )
 
 func main() {
-	// The bridge to Node fills a screen about the end of Node 20, which it runs on all the same.
-	os.Setenv("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "20")
 	defer jsii.Close()
 	app := awscdk.NewApp(nil)
 	config, err := stacks.ReadConfig(func(key string) any { return app.Node().TryGetContext(jsii.String(key)) })

@@ -115,19 +115,15 @@ func CheckAssets(c Config) error {
 
 func (c Config) asset(function string) string { return filepath.Join(c.AssetsDir, function+".zip") }
 
+// output shows one value after a deployment.
+func output(stack awscdk.Stack, name string, value *string, description string) {
+	awscdk.NewCfnOutput(stack, jsii.String(name), &awscdk.CfnOutputProps{Value: value, Description: jsii.String(description)})
+}
+
 func (a *App) addOutputs() {
-	output := func(name string, value *string, description string) {
-		awscdk.NewCfnOutput(a.Stack, jsii.String(name), &awscdk.CfnOutputProps{Value: value, Description: jsii.String(description)})
-	}
-	output("ApiUrl", a.REST.UrlForPath(jsii.String("/")), "Base URL of the API")
-	output("SocketUrl", jsii.String(*a.Socket.ApiEndpoint()+"/"+StageName), "URL of the live socket")
-	output("BucketName", a.data.Bucket.BucketName(), "Bucket of the backups")
-	output("TableName", a.data.Table.TableName(), "Table of jobs and sites")
-	output("StateMachineArn", a.Machine.StateMachineArn(), "State machine of the backups")
-	if a.data.Users != nil {
-		output("UserPoolId", a.data.Users.UserPoolId(), "User pool; invite users here")
-		output("UserPoolClientId", a.data.Client.UserPoolClientId(), "Client of the user pool for the command line and the console")
-	}
+	output(a.Stack, "ApiUrl", a.REST.UrlForPath(jsii.String("/")), "Base URL of the API")
+	output(a.Stack, "SocketUrl", jsii.String(*a.Socket.ApiEndpoint()+"/"+StageName), "URL of the live socket")
+	output(a.Stack, "StateMachineArn", a.Machine.StateMachineArn(), "State machine of the backups")
 }
 
 // env is the environment of one function.

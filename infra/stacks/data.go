@@ -31,8 +31,12 @@ func NewData(app constructs.Construct, c Config) *Data {
 	d.addKey(c)
 	d.addBucket(c)
 	d.addTable(c)
+	output(d.Stack, "BucketName", d.Bucket.BucketName(), "Bucket of the backups")
+	output(d.Stack, "TableName", d.Table.TableName(), "Table of jobs and sites")
 	if c.Issuer == "" {
 		d.addUsers(c)
+		output(d.Stack, "UserPoolId", d.Users.UserPoolId(), "User pool: invite users here")
+		output(d.Stack, "UserPoolClientId", d.Client.UserPoolClientId(), "Client of the user pool for the command line and the console")
 	}
 	return d
 }
