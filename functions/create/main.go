@@ -6,7 +6,7 @@ import (
 
 	"github.com/sitevault/sitevault/internal/api"
 	"github.com/sitevault/sitevault/internal/cloud"
-	"github.com/sitevault/sitevault/internal/lambdaedge/proxy"
+	"github.com/sitevault/sitevault/internal/lambdaedge/apigateway"
 	"github.com/sitevault/sitevault/internal/step"
 )
 
@@ -20,11 +20,11 @@ func main() {
 		Status:   s.Status(store),
 		Objects:  storage,
 		Tickets:  store,
-		Identify: proxy.Caller,
+		Identify: apigateway.Caller,
 		Secret:   s.NewRandom,
 		Now:      s.Now,
 		Version:  s.Version(),
 		Log:      s.Log,
 	})
-	s.Start(proxy.Handler(api.Prefix, handler, s.Log))
+	s.Start(apigateway.Proxy(api.Prefix, handler, s.Log))
 }

@@ -14,6 +14,6 @@ func main() {
 	s := cloud.Open(ctx)
 	store := s.Store()
 	s.Start(lambdaedge.Function(step.ExportRangeUpload{
-		Jobs: store, Files: store, Exports: s.Exports(), Uploads: s.Storage(ctx), Now: s.Now,
+		Jobs: store, Files: store, Exports: s.Exports(), Uploads: s.Uploads(s.Storage(ctx)), Now: s.Now,
 	}.Handle))
 }

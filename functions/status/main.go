@@ -6,7 +6,7 @@ import (
 
 	"github.com/sitevault/sitevault/internal/api"
 	"github.com/sitevault/sitevault/internal/cloud"
-	"github.com/sitevault/sitevault/internal/lambdaedge/proxy"
+	"github.com/sitevault/sitevault/internal/lambdaedge/apigateway"
 	"github.com/sitevault/sitevault/internal/step"
 )
 
@@ -18,10 +18,10 @@ func main() {
 		Sites:    step.Sites{Store: store, Now: s.Now},
 		Status:   s.Status(store),
 		Objects:  s.Storage(ctx),
-		Identify: proxy.Caller,
+		Identify: apigateway.Caller,
 		Now:      s.Now,
 		Version:  s.Version(),
 		Log:      s.Log,
 	})
-	s.Start(proxy.Handler(api.Prefix, proxy.ReadsOnly(handler), s.Log))
+	s.Start(apigateway.Proxy(api.Prefix, apigateway.ReadsOnly(handler), s.Log))
 }

@@ -3,8 +3,6 @@ package api
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"net/http"
 	"time"
 
@@ -39,8 +37,5 @@ func (s server) createTicket(ctx context.Context, _ *struct{}) (*ticketOut, erro
 	return &ticketOut{Ticket{Ticket: secret, SocketURL: cmp.Or(s.SocketURL, "/ws"), ExpiresAt: expires.UTC()}}, nil
 }
 
-// TicketDigest is what a ticket is stored under: the store never holds what opens a socket.
-func TicketDigest(secret string) string {
-	sum := sha256.Sum256([]byte(secret))
-	return hex.EncodeToString(sum[:])
-}
+// TicketDigest is backup.TicketDigest.
+func TicketDigest(secret string) string { return backup.TicketDigest(secret) }

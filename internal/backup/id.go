@@ -36,6 +36,12 @@ func UserID(subject string) string {
 	return "u-" + hex.EncodeToString(sum[:16])
 }
 
+// TicketDigest is what a ticket is stored under: the store never holds what opens a socket.
+func TicketDigest(secret string) string {
+	sum := sha256.Sum256([]byte(secret))
+	return hex.EncodeToString(sum[:])
+}
+
 // ExecutionName is the name of the one execution of an attempt: "<jobId>-<attempt>".
 func ExecutionName(jobID string, attempt int) string {
 	return jobID + "-" + strconv.Itoa(attempt)

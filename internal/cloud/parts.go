@@ -2,19 +2,25 @@ package cloud
 
 import (
 	"context"
+	"time"
 
+	"github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
+	"github.com/aws/aws-sdk-go-v2/service/eventbridge"
 	"github.com/aws/aws-sdk-go-v2/service/scheduler"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/sfn"
 
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/dynamo"
+	"github.com/sitevault/sitevault/internal/events"
 	"github.com/sitevault/sitevault/internal/provider"
+	"github.com/sitevault/sitevault/internal/push"
 	"github.com/sitevault/sitevault/internal/s3store"
 	"github.com/sitevault/sitevault/internal/schedule"
 	"github.com/sitevault/sitevault/internal/step"
 	"github.com/sitevault/sitevault/internal/stepfunctions"
+	"github.com/sitevault/sitevault/internal/telemetry"
 )
 
 // Store reads TABLE.
@@ -34,11 +40,17 @@ func (s *Service) Storage(ctx context.Context) *s3store.Store {
 	return part(s, "storage", func() (*s3store.Store, error) { return s3store.Open(ctx, c) })
 }
 
+// Uploads is the storage as a worker uses it, its answers measured.
+func (s *Service) Uploads(storage *s3store.Store) step.Uploader {
+	return telemetry.Uploads(storage, s.Metrics, time.Now)
+}
+
 // Exports reads SECRET_PREFIX, SERVICE_VERSION and, optionally, ALLOW_HOSTS.
-func (s *Service) Exports() *provider.Client {
+func (s *Service) Exports() step.Exporter {
 	guard := part(s, "ALLOW_HOSTS", func() (*provider.Guard, error) { return provider.ParseGuard(s.Settings.List("ALLOW_HOSTS")) })
 	secrets := provider.NewSecretsManager(secretsmanager.NewFromConfig(s.config), s.Settings.Text("SECRET_PREFIX"), s.Now)
-	return provider.New(provider.Config{Guard: guard, Secrets: secrets, UserAgent: "Sitevault/" + s.Version(), Now: s.Now})
+	client := provider.New(provider.Config{Guard: guard, Secrets: secrets, UserAgent: "Sitevault/" + s.Version(), Now: s.Now})
+	return telemetry.Exports(client, s.Metrics, s.Trace, time.Now)
 }
 
 // Version reads SERVICE_VERSION.
@@ -86,4 +98,17 @@ func (s *Service) Backups(store *dynamo.Store, executions step.Executions, clean
 // Status are the use cases of the API's reads.
 func (s *Service) Status(store *dynamo.Store) step.Status {
 	return step.Status{Jobs: store, Files: store, Now: s.Now}
+}
+
+// Bus reads EVENT_BUS.
+func (s *Service) Bus() events.Bus {
+	return events.Bus{Client: eventbridge.NewFromConfig(s.config), Name: s.Settings.Text("EVENT_BUS")}
+}
+
+// Gateway reads SOCKET_ENDPOINT.
+func (s *Service) Gateway() push.Gateway {
+	endpoint := s.Settings.URL("SOCKET_ENDPOINT")
+	return push.Gateway{Client: apigatewaymanagementapi.NewFromConfig(s.config, func(o *apigatewaymanagementapi.Options) {
+		o.BaseEndpoint = &endpoint
+	})}
 }

@@ -21,12 +21,13 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/sitevault/sitevault/internal/lambdaedge"
+	"github.com/sitevault/sitevault/internal/telemetry"
 )
 
 // Service hands out the parts of the service to one function. What goes wrong on the way is kept and told by Start.
 type Service struct {
+	*telemetry.Function
 	Settings *lambdaedge.Settings
-	Log      *slog.Logger
 
 	config aws.Config
 	errs   []error
@@ -38,14 +39,17 @@ const (
 	callTimeout = 15 * time.Second
 )
 
-// Open reads the process's environment and calls nobody.
+// Open reads the process's environment and calls nobody. Every function reads METRIC_NAMESPACE.
 func Open(ctx context.Context) *Service {
 	s := &Service{Settings: lambdaedge.NewSettings(os.LookupEnv)}
-	s.Log = lambdaedge.NewLogger(os.Stdout, s.Settings)
-	slog.SetDefault(s.Log)
-	client := awshttp.NewBuildableClient().WithTimeout(callTimeout).WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout })
 	var err error
-	s.config, err = config.LoadDefaultConfig(ctx, config.WithHTTPClient(client))
+	if s.Function, err = telemetry.NewFunction(s.Settings, os.Stdout, time.Now, rand.Reader); err != nil {
+		fmt.Fprintf(os.Stderr, "the function cannot start: %v\n", err)
+		os.Exit(1)
+	}
+	slog.SetDefault(s.Log) // for what the runtime itself has to say
+	client := awshttp.NewBuildableClient().WithTimeout(callTimeout).WithDialerOptions(func(d *net.Dialer) { d.Timeout = dialTimeout })
+	s.config, err = config.LoadDefaultConfig(ctx, config.WithHTTPClient(client), config.WithAPIOptions(s.Trace.AWS()))
 	s.check(err)
 	return s
 }
@@ -64,7 +68,7 @@ func (s *Service) Start(handler lambdaedge.Handler) {
 		s.Log.Error("the function cannot start", "error", err)
 		os.Exit(1)
 	}
-	lambda.Start(handler)
+	lambda.Start(lambdaedge.Handler(s.Wrap(handler)))
 }
 
 // Now has the resolution of the rows.

@@ -174,3 +174,24 @@ func failure(err error, operation, userID, siteID string) error {
 	}
 	return backup.E(backup.StoreUnavailable, "%s schedule of site %s of user %s: %w", operation, siteID, userID, err)
 }
+
+// DailyRuns is the function daily-run, which the schedules invoke.
+type DailyRuns struct {
+	Start func(ctx context.Context, userID, siteID string, due time.Time) (job backup.Job, started bool, err error)
+}
+
+// DailyRunOut says which job is the run's; none when the site is gone, its schedule is off or a backup is under way.
+type DailyRunOut struct {
+	JobID   string `json:"jobId,omitempty"`
+	Started bool   `json:"started"` // by this call
+}
+
+// Handle starts the run. Delivered again, it starts nothing.
+func (d DailyRuns) Handle(ctx context.Context, in DailyRun) (DailyRunOut, error) {
+	due, err := time.Parse(time.RFC3339, in.ScheduledAt)
+	if err != nil {
+		return DailyRunOut{}, backup.E(backup.InvalidRequest, "scheduledAt %q is not a time", in.ScheduledAt)
+	}
+	job, started, err := d.Start(ctx, in.UserID, in.SiteID, due)
+	return DailyRunOut{JobID: job.JobID, Started: started}, err
+}

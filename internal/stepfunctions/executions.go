@@ -57,7 +57,7 @@ func (e *Executions) Start(ctx context.Context, jobID string, attempt int) error
 func (e *Executions) Stop(ctx context.Context, jobID string, attempt int) error {
 	name := backup.ExecutionName(jobID, attempt)
 	_, err := e.client.StopExecution(ctx, &sfn.StopExecutionInput{
-		ExecutionArn: aws.String(e.prefix + name), Error: aws.String(string(backup.Cancelled)), Cause: aws.String("the job has ended without it"),
+		ExecutionArn: aws.String(e.prefix + name), Error: aws.String(string(backup.StaleAttempt)), Cause: aws.String("the job has ended without it"),
 	})
 	if _, unknown := errors.AsType[*types.ExecutionDoesNotExist](err); unknown {
 		return nil

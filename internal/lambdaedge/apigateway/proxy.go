@@ -1,5 +1,6 @@
-// Package proxy carries the requests of an API Gateway REST API to an http.Handler, the same that listens on one machine.
-package proxy
+// Package apigateway is the edge between API Gateway and us: it carries requests of a REST API to the http.Handler that
+// listens on one machine, lets in who may come in, and hands on what sockets do.
+package apigateway
 
 import (
 	"context"
@@ -17,9 +18,9 @@ import (
 	"github.com/sitevault/sitevault/internal/lambdaedge"
 )
 
-// Handler serves proxy events by h, whose routes begin with prefix. API Gateway takes the stage's name off the path, and
+// Proxy serves proxy events by h, whose routes begin with prefix. API Gateway takes the stage's name off the path, and
 // a custom domain may do the same with its base path: whatever is missing of prefix is put back.
-func Handler(prefix string, h http.Handler, log *slog.Logger) lambdaedge.Handler {
+func Proxy(prefix string, h http.Handler, log *slog.Logger) lambdaedge.Handler {
 	h = contained(h, log)
 	return lambdaedge.Function(func(ctx context.Context, e events.APIGatewayProxyRequest) (events.APIGatewayProxyResponse, error) {
 		if e.Path != prefix && !strings.HasPrefix(e.Path, prefix+"/") {

@@ -1,0 +1,24 @@
+// Command sweep tends the jobs that are due, every few minutes: the guarantee behind every event that can get lost.
+package main
+
+import (
+	"context"
+
+	"github.com/sitevault/sitevault/internal/cloud"
+	"github.com/sitevault/sitevault/internal/lambdaedge"
+	"github.com/sitevault/sitevault/internal/step"
+)
+
+func main() {
+	ctx := context.Background()
+	s := cloud.Open(ctx)
+	store, executions := s.Store(), s.Executions()
+	cleaner := s.Cleaner(store, s.Storage(ctx), executions)
+	s.Start(lambdaedge.Function(cloud.Sweeper{
+		Sweep:   step.Sweep{Jobs: store, Executions: executions, Cleaner: cleaner, Policy: cleaner.Policy, Now: s.Now},
+		Longest: store.LongestWithoutBackup,
+		Metrics: s.Metrics,
+		Now:     s.Now,
+		Log:     s.Log,
+	}.Handle))
+}
