@@ -11,18 +11,24 @@ import (
 // OperationsGuide has a paragraph for each alarm.
 const OperationsGuide = "docs/operations.md"
 
-// Alarm rings when its metric is at or above, or with Below under, the threshold in Periods of its periods in a row.
+// Alarm rings when its metric was beyond the threshold for Periods of its periods in a row.
 type Alarm struct {
 	ID        string
 	Anchor    string // of the paragraph in OperationsGuide
 	Text      string
 	Metric    awscloudwatch.IMetric
+	Beyond    awscloudwatch.ComparisonOperator
 	Threshold float64
-	Below     bool
 	Periods   int
 	// Silence rings as well. Without it no data is good news: nothing happened.
 	Silence bool
 }
+
+const (
+	over    = awscloudwatch.ComparisonOperator_GREATER_THAN_THRESHOLD
+	atLeast = awscloudwatch.ComparisonOperator_GREATER_THAN_OR_EQUAL_TO_THRESHOLD
+	under   = awscloudwatch.ComparisonOperator_LESS_THAN_THRESHOLD
+)
 
 // noGoodBackupHours is a day and two hours of grace for the backup itself.
 const noGoodBackupHours = 26
@@ -31,62 +37,59 @@ func (o *Ops) Alarms() []Alarm {
 	all := []Alarm{
 		{
 			ID: "NoGoodBackup", Anchor: "a-site-has-no-good-backup", Text: "A site with a daily schedule has had no good backup for 26 hours.",
-			Metric: o.own(metric.OldestGoodBackupHours, "Maximum", 15), Threshold: noGoodBackupHours, Periods: 2,
+			Metric: o.own(metric.OldestGoodBackupHours, "Maximum", 15), Beyond: over, Threshold: noGoodBackupHours, Periods: 2,
 		},
 		{
 			ID: "ManyFail", Anchor: "many-backups-fail", Text: "More than one in five backups of the last hour failed, and at least five.",
-			Metric: o.failedShare(), Threshold: 20, Periods: 1,
+			Metric: o.failedShare(), Beyond: over, Threshold: 20, Periods: 1,
 		},
 		{
 			ID: "TimedOut", Anchor: "backups-time-out", Text: "A backup was given up at its deadline.",
-			Metric: o.own(metric.JobsTimedOut, "Sum", 60), Threshold: 1, Periods: 1,
+			Metric: o.own(metric.JobsTimedOut, "Sum", 60), Beyond: atLeast, Threshold: 1, Periods: 1,
 		},
 		{
 			ID: "SweeperStill", Anchor: "the-sweeper-stands-still", Text: "The sweeper has not run well for a quarter of an hour: starts, deadlines and deletions wait for it.",
-			Metric: o.goodRuns(sweep, 15), Threshold: 1, Below: true, Periods: 1, Silence: true,
+			Metric: o.goodRuns(sweep, 15), Beyond: under, Threshold: 1, Periods: 1, Silence: true,
 		},
 		{
 			ID: "StreamLags", Anchor: "the-stream-lags", Text: "Changes reach the bus and the open sockets more than five minutes late.",
-			Metric: o.lambda(stream, "IteratorAge", "Maximum", 5), Threshold: 5 * 60 * 1000, Periods: 3,
+			Metric: o.lambda(stream, "IteratorAge", "Maximum", 5), Beyond: atLeast, Threshold: 5 * 60 * 1000, Periods: 3,
 		},
 		{
 			ID: "ApiFails", Anchor: "the-api-fails", Text: "The API answers with errors of its own.",
-			Metric: o.rest("5XXError", 5), Threshold: 5, Periods: 2,
+			Metric: o.rest("5XXError", 5), Beyond: atLeast, Threshold: 5, Periods: 2,
 		},
 		{
 			ID: "Strays", Anchor: "strays-were-found", Text: "Objects were found whose job is long gone.",
-			Metric: o.own(metric.StraysFound, "Sum", 60), Threshold: 1, Periods: 1,
+			Metric: o.own(metric.StraysFound, "Sum", 60), Beyond: atLeast, Threshold: 1, Periods: 1,
 		},
 		{
 			ID: "Throttled", Anchor: "functions-are-throttled", Text: "Functions wait for a place among the account's concurrent executions.",
-			Metric: o.throttles(), Threshold: 10, Periods: 3,
+			Metric: o.throttles(), Beyond: atLeast, Threshold: 10, Periods: 3,
 		},
 		{
 			ID: "TableThrottles", Anchor: "the-table-throttles", Text: "The table refuses requests for a while.",
-			Metric: o.tableThrottles(), Threshold: 100, Periods: 3,
+			Metric: o.tableThrottles(), Beyond: atLeast, Threshold: 100, Periods: 3,
 		},
 	}
 	for _, f := range o.withDeadLetters() {
 		all = append(all, Alarm{
 			ID: pascal(f) + "DeadLetters", Anchor: "dead-letters", Text: "An event for the function " + f + " was given up.",
-			Metric: o.deadLetters(f), Threshold: 1, Periods: 1,
+			Metric: o.deadLetters(f), Beyond: atLeast, Threshold: 1, Periods: 1,
 		})
 	}
 	return all
 }
 
 func (o *Ops) addAlarm(a Alarm) awscloudwatch.Alarm {
-	comparison, missing := awscloudwatch.ComparisonOperator_GREATER_THAN_OR_EQUAL_TO_THRESHOLD, awscloudwatch.TreatMissingData_NOT_BREACHING
-	if a.Below {
-		comparison = awscloudwatch.ComparisonOperator_LESS_THAN_THRESHOLD
-	}
+	missing := awscloudwatch.TreatMissingData_NOT_BREACHING
 	if a.Silence {
 		missing = awscloudwatch.TreatMissingData_BREACHING
 	}
 	return awscloudwatch.NewAlarm(o.Stack, jsii.String(a.ID), &awscloudwatch.AlarmProps{
 		AlarmName:        jsii.String(o.config.Name + "-" + a.ID),
 		AlarmDescription: jsii.String(a.Text + " See " + OperationsGuide + "#" + a.Anchor),
-		Metric:           a.Metric, Threshold: jsii.Number(a.Threshold), ComparisonOperator: comparison,
+		Metric:           a.Metric, Threshold: jsii.Number(a.Threshold), ComparisonOperator: a.Beyond,
 		EvaluationPeriods: jsii.Number(a.Periods), TreatMissingData: missing,
 	})
 }
