@@ -49,5 +49,9 @@ func (e Ended) Handle(ctx context.Context, in StatusChange) (EndedOut, error) {
 	default:
 		return EndedOut{}, nil
 	}
-	return EndedOut{}, e.Cleaner.EndExecution(ctx, jobID, attempt, kind, detail)
+	err = e.Cleaner.EndExecution(ctx, jobID, attempt, kind, detail)
+	if backup.Is(err, backup.NotFound) {
+		err = nil // purged since
+	}
+	return EndedOut{}, err
 }
