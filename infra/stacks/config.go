@@ -84,7 +84,7 @@ func ReadConfig(context func(key string) any) (Config, error) {
 	c := Config{
 		Name:         r.text("name", defaultName),
 		FailedKeep:   time.Duration(r.number("failedKeepDays", 7, 1, backup.MaxKeepDays)) * 24 * time.Hour,
-		RetryWindow:  time.Duration(r.number("retryWindowHours", 1, 0, maxRetryWindowHours)) * time.Hour,
+		RetryWindow:  time.Duration(r.number("retryWindowHours", 1, 1, maxRetryWindowHours)) * time.Hour,
 		JobTimeout:   time.Duration(r.number("jobTimeoutHours", 6, 1, int(backup.DefaultJobTimeout/time.Hour))) * time.Hour,
 		Workers:      r.number("workers", 300, 0, maxWorkers),
 		Retain:       r.choice("removalPolicy", "retain", "destroy") == "retain",

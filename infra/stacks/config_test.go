@@ -27,15 +27,15 @@ func TestDefaults(t *testing.T) {
 // The command line gives texts, cdk.json gives JSON's own types; both count.
 func TestSettings(t *testing.T) {
 	for _, settings := range []map[string]any{
-		{"failedKeepDays": "3", "retryWindowHours": "0", "allowHosts": "10.0.0.0/8, nas.local:8443", "removalPolicy": "destroy"},
-		{"failedKeepDays": 3.0, "retryWindowHours": 0.0, "allowHosts": []any{"10.0.0.0/8", "nas.local:8443"}, "removalPolicy": "destroy"},
+		{"failedKeepDays": "3", "retryWindowHours": "2", "allowHosts": "10.0.0.0/8, nas.local:8443", "removalPolicy": "destroy"},
+		{"failedKeepDays": 3.0, "retryWindowHours": 2.0, "allowHosts": []any{"10.0.0.0/8", "nas.local:8443"}, "removalPolicy": "destroy"},
 	} {
 		c, err := stacks.ReadConfig(context(settings))
 		if err != nil {
 			t.Errorf("%v: %v", settings, err)
 			continue
 		}
-		if c.FailedKeep != 72*time.Hour || c.RetryWindow != 0 || !slices.Equal(c.AllowHosts, []string{"10.0.0.0/8", "nas.local:8443"}) || c.Retain {
+		if c.FailedKeep != 72*time.Hour || c.RetryWindow != 2*time.Hour || !slices.Equal(c.AllowHosts, []string{"10.0.0.0/8", "nas.local:8443"}) || c.Retain {
 			t.Errorf("%v: %+v", settings, c)
 		}
 	}
@@ -56,6 +56,7 @@ func TestRefusedSettings(t *testing.T) {
 		{"failedKeepDays", "many"},
 		{"failedKeepDays", "1e9"},
 		{"failedKeepDays", "NaN"},
+		{"retryWindowHours", "0"},
 		{"retryWindowHours", "13"},
 		{"jobTimeoutHours", "7"},
 		{"jobTimeoutHours", "0"},

@@ -71,7 +71,7 @@ const (
 
 // reads lists what a function reads: what all do, and the rest.
 func reads(sets ...[]Variable) []Variable {
-	return append([]Variable{MetricNamespace, ServiceVersion, LogLevel}, slices.Concat(sets...)...)
+	return append([]Variable{MetricNamespace, LogLevel}, slices.Concat(sets...)...)
 }
 
 func of(variables ...Variable) []Variable { return variables }
@@ -79,7 +79,7 @@ func of(variables ...Variable) []Variable { return variables }
 var (
 	policy    = of(JobTimeout, FailedKeep, RetryWindow)
 	storage   = of(Table, Bucket, S3Endpoint, S3PathStyle)
-	providers = of(SecretPrefix, AllowHosts)
+	providers = of(SecretPrefix, AllowHosts, ServiceVersion)
 )
 
 // Functions are all functions of a deployment, those of the states first.
@@ -103,19 +103,19 @@ func stateFunctions(c Config) []Function {
 		},
 		{
 			Name: "open-upload", State: "OpenUpload", MemoryMiB: 256, Timeout: 5 * time.Minute, Reads: reads(storage, providers),
-			Grants: readRows.and(writeFiles, openUploads, abortUploads, deleteObjects, readSecrets),
+			Grants: readRows.and(writeFiles, putObjects, abortOne, deleteObjects, readSecrets),
 			Why:    "Waits for providers that answer slowly, and reads back 10,000 rows at most.",
 		},
 		{
 			Name: "export-range-upload", State: "ExportRangeUpload", MemoryMiB: 512, Timeout: 15 * time.Minute, Reserved: c.Workers,
 			Reads:  reads(storage, providers),
-			Grants: readRows.and(writeParts, putParts, readObjects, readSecrets),
+			Grants: readRows.and(writeParts, putObjects, readObjects, readSecrets),
 			Why: "0.29 of a processor encrypt and check about 100 MB/s, more than a function's network gives, and cost per GiB is time " +
 				"times memory. 15 minutes is the longest that Lambda has. The limit keeps a night of many backups from taking the API's share of the account.",
 		},
 		{
 			Name: "complete-multipart", State: "CompleteMultipart", MemoryMiB: 512, Timeout: 15 * time.Minute, Reads: reads(storage),
-			Grants: readRows.and(writeFiles, putParts, listParts, readObjects),
+			Grants: readRows.and(writeFiles, putObjects, listParts, readObjects),
 			Why:    "Holds 10,000 parts; S3 may work for minutes on a large object before it answers.",
 		},
 		{
@@ -130,7 +130,7 @@ func stateFunctions(c Config) []Function {
 		},
 		{
 			Name: "finish-job", State: "FinishJob", MemoryMiB: 256, Timeout: 5 * time.Minute, Reads: reads(storage, policy),
-			Grants: readRows.and(writeJobs, writeFiles, putParts, abortUploads, deleteObjects),
+			Grants: readRows.and(writeJobs, writeFiles, putObjects, abortUploads, deleteObjects),
 			Why:    "Lists and removes what a failed attempt left; the sweeper goes on with what is more.",
 		},
 	}
@@ -145,24 +145,24 @@ func jobFunctions(c Config) []Function {
 		{
 			Name: dailyRun, MemoryMiB: 256, Timeout: time.Minute, Async: true, Retries: 2,
 			Reads:  reads(storage, of(StateMachineARN), policy),
-			Grants: readRows.and(writeJobs, writeFiles, abortUploads, deleteObjects, startExecutions, stopExecutions),
+			Grants: readRows.and(listJobs, writeJobs, writeFiles, abortUploads, deleteObjects, startExecutions, stopExecutions),
 			Why:    "A few small requests; the minute is for ending a job that is in the way.",
 		},
 		{
 			Name: create, MemoryMiB: 512, Timeout: 29 * time.Second,
-			Reads:  reads(storage, of(StateMachineARN, ScheduleGroup, ScheduleRoleARN, ScheduleDLQARN, DailyRunARN), policy),
-			Grants: readRows.and(writeJobs, writeFiles, writeSites, writeTickets, abortUploads, deleteObjects, startExecutions, stopExecutions, writeSchedules),
+			Reads:  reads(storage, of(StateMachineARN, ScheduleGroup, ScheduleRoleARN, ScheduleDLQARN, DailyRunARN, ServiceVersion), policy),
+			Grants: readRows.and(listJobs, writeJobs, writeFiles, writeSites, writeTickets, abortUploads, deleteObjects, startExecutions, stopExecutions, writeSchedules),
 			Why:    "A person waits; more memory starts faster. API Gateway gives up after 29 s.",
 		},
 		{
-			Name: status, MemoryMiB: 512, Timeout: 10 * time.Second, Reads: reads(storage),
-			Grants: readRows.and(readObjects),
+			Name: status, MemoryMiB: 512, Timeout: 10 * time.Second, Reads: reads(storage, of(ServiceVersion)),
+			Grants: readRows.and(listJobs, signLinks),
 			Why:    "A person waits; more memory starts faster. A read that takes 10 s is stuck.",
 		},
 		{
 			Name: sweep, MemoryMiB: 512, Timeout: 290 * time.Second, Reserved: sweepers, Async: true,
 			Reads:  reads(storage, of(StateMachineARN), policy),
-			Grants: readRows.and(readDue, writeJobs, writeFiles, abortUploads, deleteObjects, startExecutions, stopExecutions),
+			Grants: readRows.and(listJobs, readDue, writeJobs, writeFiles, abortUploads, deleteObjects, startExecutions, stopExecutions),
 			Why:    "Ends before the next run in five minutes, and never runs twice at the same time: that would only double the requests.",
 		},
 		{
@@ -179,7 +179,7 @@ func jobFunctions(c Config) []Function {
 		},
 		{
 			Name: stream, MemoryMiB: 512, Timeout: time.Minute, Reads: reads(storage, of(EventBus, SocketEndpoint)),
-			Grants: readRows.and(writeSockets, putEvents, pushToSockets, abortUploads, deleteObjects, readStream),
+			Grants: readRows.and(writeGood, dropSockets, putEvents, pushToSockets, abortUploads, deleteObjects),
 			Why:    "A batch of 100 changes is published and pushed in about a second; what takes a minute is tried again in halves.",
 		},
 	}
@@ -194,17 +194,17 @@ func socketFunctions() []Function {
 		},
 		{
 			Name: socketConnect, MemoryMiB: 256, Timeout: 10 * time.Second, Reads: reads(of(Table)),
-			Grants: writeSockets,
+			Grants: openSockets,
 			Why:    "A person waits; one request to the table.",
 		},
 		{
 			Name: socketDisconnect, MemoryMiB: 256, Timeout: 10 * time.Second, Reads: reads(of(Table)),
-			Grants: readRows.and(writeSockets),
+			Grants: readSockets.and(dropSockets),
 			Why:    "Removes the rows of one connection.",
 		},
 		{
 			Name: socketMessage, MemoryMiB: 256, Timeout: 10 * time.Second, Reads: reads(of(Table, SocketEndpoint)),
-			Grants: readRows.and(writeSockets, pushToSockets),
+			Grants: readRows.and(subscribeSockets, dropSockets, pushToSockets),
 			Why:    "A person waits; a few requests to the table.",
 		},
 	}

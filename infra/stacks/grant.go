@@ -68,21 +68,28 @@ func viaS3(actions ...string) Grant { return Grant{On: DataKey, Actions: actions
 
 // What the code of the functions asks of AWS. A transaction needs the permission of each kind of write in it.
 var (
-	readRows     = set{allow(TheTable, "dynamodb:GetItem", "dynamodb:Query", "dynamodb:BatchGetItem")}
+	readRows     = set{allow(TheTable, "dynamodb:GetItem", "dynamodb:Query")}
+	listJobs     = set{allow(TheTable, "dynamodb:BatchGetItem")}
 	readDue      = set{allow(DueIndex, "dynamodb:Query")}
-	writeJobs    = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem")}
-	writeFiles   = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem", "dynamodb:ConditionCheckItem")}
+	writeJobs    = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")}
+	writeFiles   = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem")}
 	writeParts   = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem")}
 	writeSites   = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:DeleteItem")}
+	writeGood    = set{allow(TheTable, "dynamodb:UpdateItem")}
 	writeTickets = set{allow(TheTable, "dynamodb:PutItem")}
 	takeTickets  = set{allow(TheTable, "dynamodb:DeleteItem")}
-	writeSockets = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:DeleteItem")}
 
-	openUploads   = set{allow(Objects, "s3:PutObject"), viaS3("kms:GenerateDataKey", "kms:Decrypt")}
-	putParts      = openUploads
+	openSockets      = set{allow(TheTable, "dynamodb:PutItem")}
+	readSockets      = set{allow(TheTable, "dynamodb:Query")}
+	subscribeSockets = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")}
+	dropSockets      = set{allow(TheTable, "dynamodb:BatchWriteItem")}
+
+	putObjects    = set{allow(Objects, "s3:PutObject"), viaS3("kms:GenerateDataKey", "kms:Decrypt")}
 	listParts     = set{allow(Objects, "s3:ListMultipartUploadParts")}
 	readObjects   = set{allow(Objects, "s3:GetObject"), allow(TheBucket, "s3:ListBucket"), viaS3("kms:Decrypt")}
-	abortUploads  = set{allow(TheBucket, "s3:ListBucketMultipartUploads"), allow(Objects, "s3:AbortMultipartUpload")}
+	signLinks     = set{allow(Objects, "s3:GetObject"), viaS3("kms:Decrypt")}
+	abortOne      = set{allow(Objects, "s3:AbortMultipartUpload")}
+	abortUploads  = abortOne.and(set{allow(TheBucket, "s3:ListBucketMultipartUploads")})
 	deleteObjects = set{allow(TheBucket, "s3:ListBucketVersions"), allow(Objects, "s3:DeleteObject", "s3:DeleteObjectVersion")}
 
 	startExecutions = set{allow(Machine, "states:StartExecution")}
