@@ -12,17 +12,24 @@ import (
 )
 
 func main() {
-	defer jsii.Close()
-	app := awscdk.NewApp(nil)
-	config, err := stacks.ReadConfig(func(key string) any { return app.Node().TryGetContext(jsii.String(key)) })
-	if err == nil {
-		err = stacks.CheckAssets(config)
-	}
+	err := synthesise()
+	jsii.Close()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		jsii.Close()
 		os.Exit(1)
+	}
+}
+
+func synthesise() error {
+	app := awscdk.NewApp(nil)
+	config, err := stacks.ReadConfig(func(key string) any { return app.Node().TryGetContext(jsii.String(key)) })
+	if err != nil {
+		return err
+	}
+	if err := stacks.CheckAssets(config); err != nil {
+		return err
 	}
 	stacks.New(app, config)
 	app.Synth(nil)
+	return nil
 }

@@ -57,7 +57,7 @@ func (o *Ops) Alarms() []Alarm {
 		},
 		{
 			ID: "ApiFails", Anchor: "the-api-fails", Text: "The API answers with errors of its own.",
-			Metric: o.rest("5XXError", 5), Beyond: atLeast, Threshold: 5, Periods: 2,
+			Metric: o.rest("5XXError"), Beyond: atLeast, Threshold: 5, Periods: 2,
 		},
 		{
 			ID: "Strays", Anchor: "strays-were-found", Text: "Objects were found whose job is long gone.",
@@ -103,8 +103,8 @@ func (o *Ops) lambda(function, name, statistic string, minutes int) awscloudwatc
 	return o.metric("AWS/Lambda", name, statistic, minutes, map[string]*string{"FunctionName": jsii.String(o.config.functionName(function))})
 }
 
-func (o *Ops) rest(name string, minutes int) awscloudwatch.IMetric {
-	return o.metric("AWS/ApiGateway", name, "Sum", minutes, map[string]*string{"ApiName": jsii.String(o.config.Name), "Stage": jsii.String(StageName)})
+func (o *Ops) rest(name string) awscloudwatch.IMetric {
+	return o.metric("AWS/ApiGateway", name, "Sum", 5, map[string]*string{"ApiName": jsii.String(o.config.Name), "Stage": jsii.String(StageName)})
 }
 
 func (o *Ops) deadLetters(function string) awscloudwatch.IMetric {

@@ -203,6 +203,7 @@ func TestNoUnexplainedWildcard(t *testing.T) {
 // The role of each function allows what the table says and what Lambda itself needs, no more and no less.
 func TestRoles(t *testing.T) {
 	platform := []string{"logs:CreateLogStream", "logs:PutLogEvents", "xray:PutTraceSegments", "xray:PutTelemetryRecords"}
+	reading := []string{"dynamodb:DescribeStream", "dynamodb:GetRecords", "dynamodb:GetShardIterator", "dynamodb:ListStreams"}
 	d := synthesised(t, foreign)
 	for _, f := range stacks.Functions(everything(t)) {
 		want := map[string]bool{}
@@ -216,6 +217,11 @@ func TestRoles(t *testing.T) {
 		}
 		if f.DeadLetters() {
 			want["sqs:SendMessage"] = true
+		}
+		if f.Name == "stream" {
+			for _, action := range reading {
+				want[action] = true
+			}
 		}
 		got := map[string]bool{}
 		for _, s := range statements(named(t, d.app, "AWS::IAM::Policy", id(f.Name)+"Policy")) {

@@ -115,7 +115,7 @@ func (o *Ops) addDashboard(alarms []interfacesawscloudwatch.IAlarmRef) {
 				o.graph("Throttled calls of functions", half, all(names, "Throttles", "Sum")...),
 			},
 			{
-				o.graph("API", third, o.rest("Count", 5), o.rest("4XXError", 5), o.rest("5XXError", 5)),
+				o.graph("API", third, o.rest("Count"), o.rest("4XXError"), o.rest("5XXError")),
 				o.graph("Stream behind, milliseconds", third, o.lambda(stream, "IteratorAge", "Maximum", 5)),
 				o.graph("Throttled requests of the table", third, o.tableThrottles()),
 			},
