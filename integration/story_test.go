@@ -1,0 +1,69 @@
+package integration_test
+
+import (
+	"net/http"
+	"os"
+	"testing"
+
+	"github.com/sitevault/sitevault/internal/api"
+	"github.com/sitevault/sitevault/internal/backup"
+)
+
+// cdkVariable names the npm package of the CDK's command line; `make integration` sets it.
+const cdkVariable = "SITEVAULT_INTEGRATION_CDK"
+
+// TestDeployment deploys the whole template and uses it as two tenants do. The scenes play in this order, in one account.
+func TestDeployment(t *testing.T) {
+	cdk := os.Getenv(cdkVariable)
+	if cdk == "" {
+		t.Skip("SKIPPED, the deployment is tested by `make integration`, which needs Python 3.10 and Node 20")
+	}
+	d := deploy(t, cdk)
+	s := &story{
+		deployment: d, heard: d.listen(t),
+		alice: d.invite(t, "alice@example.com"), bob: d.invite(t, "bob@example.com"),
+	}
+	d.keepSecret(t, s.alice, secretRef, d.agent.token)
+	for _, scene := range []struct {
+		name string
+		play func(*testing.T)
+	}{
+		{"a request without a token is refused", s.strangerIsRefused},
+		{"a site gets a schedule of its own", s.siteIsScheduled},
+		{"a backup holds what was exported", s.backupIsProven},
+		{"the execution visited every state", s.executionSucceeded},
+		{"the rows tell the same, and no secret", s.rowsAgree},
+		{"the bus heard of every transition", s.busHeard},
+	} {
+		if !t.Run(scene.name, scene.play) {
+			break // the next scene would only fail because of this one
+		}
+	}
+}
+
+// story is what the scenes share.
+type story struct {
+	*deployment
+	heard      *queue
+	alice, bob *tenant
+	job        api.BackupDetail // Alice's first backup, done
+}
+
+const (
+	siteID    = "shop"
+	secretRef = "agent"
+)
+
+func (s *story) strangerIsRefused(t *testing.T) {
+	stranger := &tenant{api: s.api()}
+	for _, token := range []string{"", "not.a.token"} {
+		stranger.token = token
+		answer := stranger.call(t, http.MethodGet, "/backup", nil, nil)
+		if p := answer.problem(t, http.StatusUnauthorized); p.Kind != backup.Unauthenticated {
+			t.Errorf("with token %q: %+v", token, p)
+		}
+		if answer.header.Get("WWW-Authenticate") == "" {
+			t.Errorf("with token %q: no WWW-Authenticate", token)
+		}
+	}
+}
