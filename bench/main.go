@@ -92,7 +92,8 @@ func run(ctx context.Context, bin, sizes string, rounds, jobs int) (err error) {
 // storage is the S3 server that every peer writes into.
 type storage struct {
 	*versitygw.Server
-	objects *s3store.Store
+	objects   *s3store.Store
+	awsConfig string
 }
 
 func startStorage(ctx context.Context, bin, dir string) (*storage, error) {
@@ -110,17 +111,26 @@ func startStorage(ctx context.Context, bin, dir string) (*storage, error) {
 	if err != nil {
 		return nil, errors.Join(err, server.Close())
 	}
-	return &storage{server, objects}, nil
+	awsConfig := filepath.Join(dir, "aws-config")
+	if err := os.WriteFile(awsConfig, []byte(awsSettings), 0o600); err != nil {
+		return nil, errors.Join(err, server.Close())
+	}
+	return &storage{server, objects, awsConfig}, nil
 }
 
-// environment lets any S3 client find the server.
+// awsSettings give the AWS client parts of Sitevault's size. With its own 8 MiB, as with rclone's 5 MiB, 10 GiB are more
+// parts than the S3 server can keep on ext4 (see versitygw.MaxParts).
+const awsSettings = "[default]\ns3 =\n  multipart_chunksize = 16MB\n"
+
+// environment lets any S3 client find the server and cut the export into parts of the same size.
 func (s *storage) environment() []string {
 	key := s.Credentials()
 	return append(os.Environ(),
 		"AWS_ACCESS_KEY_ID="+key.AccessKey, "AWS_SECRET_ACCESS_KEY="+key.SecretKey, "AWS_REGION="+versitygw.Region,
 		"AWS_DEFAULT_REGION="+versitygw.Region, "AWS_EC2_METADATA_DISABLED=true",
 		"RCLONE_CONFIG=", "RCLONE_S3_PROVIDER=Other", "RCLONE_S3_ENV_AUTH=true", "RCLONE_S3_ENDPOINT="+s.Endpoint(),
-		"RCLONE_S3_REGION="+versitygw.Region, "RCLONE_S3_NO_CHECK_BUCKET=true")
+		"RCLONE_S3_REGION="+versitygw.Region, "RCLONE_S3_NO_CHECK_BUCKET=true",
+		"RCLONE_S3_CHUNK_SIZE=16Mi", "AWS_CONFIG_FILE="+s.awsConfig)
 }
 
 // clear removes what a round has stored, so that the disk holds one object at a time.

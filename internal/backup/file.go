@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 	"time"
@@ -92,9 +93,10 @@ func Guard(jobID string, attempt int) FileGuard {
 
 // Upload is a multipart upload just opened in the storage.
 type Upload struct {
-	UploadID string
-	Key      string
-	Token    string
+	UploadID      string
+	Key           string
+	Token         string
+	PartSizeBytes int64 // 0: PartSizeBytes of the file
 }
 
 // singlePrefix begins the id of an upload that needs no multipart upload.
@@ -127,7 +129,7 @@ func (f File) Open(attempt int, u Upload, pin Pin, lost bool, now time.Time) (Fi
 	if f.Restarts = f.RestartsIn(attempt); replaced {
 		f.Restarts++
 	}
-	f.Status, f.Attempt, f.Pin, f.PartSizeBytes = FileOpen, attempt, pin, PartSizeBytes(pin.SizeBytes)
+	f.Status, f.Attempt, f.Pin, f.PartSizeBytes = FileOpen, attempt, pin, cmp.Or(u.PartSizeBytes, PartSizeBytes(pin.SizeBytes))
 	f.UploadID, f.Key, f.Token = u.UploadID, u.Key, u.Token
 	f.CRC64NVME, f.Archive, f.Failure, f.UpdatedAt = 0, Archive{}, nil, now
 	f.FinishedAt = time.Time{}

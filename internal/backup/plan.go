@@ -4,8 +4,11 @@ const mib = 1 << 20
 
 // PartSizeBytes is the size of every part but the last of a file of sizeBytes: the base size, grown in whole MiB as
 // soon as the file would need more than plannedParts parts.
-func PartSizeBytes(sizeBytes int64) int64 {
-	needed := ceilDiv(ceilDiv(sizeBytes, plannedParts), mib) * mib
+func PartSizeBytes(sizeBytes int64) int64 { return PartSizeWithin(sizeBytes, plannedParts) }
+
+// PartSizeWithin is PartSizeBytes for a storage that takes at most maxParts parts.
+func PartSizeWithin(sizeBytes, maxParts int64) int64 {
+	needed := ceilDiv(ceilDiv(sizeBytes, maxParts), mib) * mib
 	return max(BasePartSizeBytes, needed)
 }
 

@@ -10,6 +10,7 @@ import (
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/lambdaedge"
 	"github.com/sitevault/sitevault/internal/step"
+	"github.com/sitevault/sitevault/internal/versitygw"
 )
 
 // handlers are the steps under the names of their states.
@@ -19,7 +20,7 @@ func (s *Service) handlers() map[string]asl.Handler {
 	return map[string]asl.Handler{
 		"StartJob": task(step.StartJob{Jobs: store, Policy: s.config.Policy, Now: s.now}.Handle),
 		"OpenUpload": task(step.OpenUpload{
-			Jobs: store, Files: store, Exports: exports, Uploads: storage, Now: s.now, NewRandom: rand.Text, SingleBytes: backup.BasePartSizeBytes,
+			Jobs: store, Files: store, Exports: exports, Uploads: storage, Now: s.now, NewRandom: rand.Text, SingleBytes: backup.BasePartSizeBytes, MaxParts: s.maxParts(),
 		}.Handle),
 		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: store, Files: store, Exports: exports, Uploads: uploads, Now: s.now}.Handle),
 		"CompleteMultipart": task(step.CompleteMultipart{Files: store, Uploads: storage, Objects: storage, Now: s.now}.Handle),
@@ -29,6 +30,14 @@ func (s *Service) handlers() map[string]asl.Handler {
 			Jobs: store, Files: store, Objects: storage, Cleaner: s.cleaner, Policy: s.config.Policy, Now: s.now, Log: s.config.Log,
 		}.Handle),
 	}
+}
+
+// maxParts is what the storage takes: our own S3 server fewer than S3.
+func (s *Service) maxParts() int64 {
+	if s.gateway == nil {
+		return 0
+	}
+	return versitygw.MaxParts
 }
 
 func task[In, Out any](handle func(context.Context, In) (Out, error)) asl.Handler {

@@ -19,6 +19,8 @@ type OpenUpload struct {
 	NewRandom func() string // unguessable, of characters fit for a key
 	// SingleBytes is the size up to which a file of one part is put in one request; 0: every file is a multipart upload.
 	SingleBytes int64
+	// MaxParts is how many parts of a file the storage takes; 0: as many as S3.
+	MaxParts int64
 }
 
 // OpenUploadIn names the file. Caught is set when the flow comes back because the upload cannot go on as it is; Restarts
@@ -125,7 +127,17 @@ func (s OpenUpload) pin(ctx context.Context, job backup.Job, name string) (backu
 	if pin.SizeBytes > job.Limits.MaxFileBytes {
 		return backup.Pin{}, backup.E(backup.ExportTooLarge, "provider %s exports %d bytes, the site's limit is %d", name, pin.SizeBytes, job.Limits.MaxFileBytes)
 	}
+	if size := s.partSizeBytes(pin.SizeBytes); size > backup.MaxPartSizeBytes {
+		return backup.Pin{}, backup.E(backup.ExportTooLarge, "provider %s exports %d bytes, more than the storage takes as one object", name, pin.SizeBytes)
+	}
 	return pin, nil
+}
+
+func (s OpenUpload) partSizeBytes(sizeBytes int64) int64 {
+	if s.MaxParts == 0 {
+		return backup.PartSizeBytes(sizeBytes)
+	}
+	return backup.PartSizeWithin(sizeBytes, s.MaxParts)
 }
 
 // preparing turns a provider's "not ready yet" into a wait of the state machine, which costs nothing and is not an
@@ -179,7 +191,7 @@ func (s OpenUpload) resume(ctx context.Context, file backup.File, in OpenUploadI
 
 // open begins a fresh upload. The loser of a race aborts its own upload; the winner aborts the one it replaced.
 func (s OpenUpload) open(ctx context.Context, job backup.Job, file backup.File, pin backup.Pin, lost bool, in OpenUploadIn) (backup.File, error) {
-	u := backup.Upload{Key: job.FileKey(in.File, in.Attempt, s.NewRandom()), Token: s.NewRandom()}
+	u := backup.Upload{Key: job.FileKey(in.File, in.Attempt, s.NewRandom()), Token: s.NewRandom(), PartSizeBytes: s.partSizeBytes(pin.SizeBytes)}
 	next, err := file.Open(in.Attempt, u, pin, lost, s.Now())
 	if err != nil {
 		return file, err

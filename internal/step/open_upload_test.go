@@ -450,3 +450,19 @@ func TestAbortWorksAfterTheContext(t *testing.T) {
 	}
 	r.wantNothingLeft(job)
 }
+
+// A storage that takes fewer parts than S3 gets larger ones, and no export that it cannot take at all.
+func TestOpenUploadKeepsToTheStoragesParts(t *testing.T) {
+	r := newRig(t)
+	r.site(largeSite())
+	job := r.running()
+	open := r.openUpload()
+	open.MaxParts = 1
+	out, err := open.Handle(t.Context(), step.OpenUploadIn{JobID: job.JobID, Attempt: 1, File: "files", Parallelism: 4, MaxBatches: 100})
+	if file := r.file(job.JobID, "files"); err != nil || file.PartCount() != 1 || file.PartSizeBytes != 17<<20 || len(out.Batches) != 1 {
+		t.Errorf("%d parts of %d bytes in %d batches, %v", file.PartCount(), file.PartSizeBytes, len(out.Batches), err)
+	}
+	if size := backup.PartSizeWithin(6<<30, 1); size <= backup.MaxPartSizeBytes {
+		t.Fatalf("6 GiB in one part of %d bytes", size)
+	}
+}

@@ -1,6 +1,9 @@
 package versitygw_test
 
 import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"testing"
@@ -25,5 +28,33 @@ func TestClaimedUploadsAreGivenBack(t *testing.T) {
 	}
 	if _, err := os.Stat(claimed); !os.IsNotExist(err) {
 		t.Fatalf("the claim is still there: %v", err)
+	}
+}
+
+// The offsets of MaxParts parts, compressed as the server does it, leave room for the object's other attributes in the
+// one block that ext4 has for all of them.
+func TestMaxPartsFitIntoOneBlock(t *testing.T) {
+	const block, others = 4096, 800
+	for partMiB := int64(16); partMiB <= 5120; partMiB += 13 {
+		offsets := make([]int64, versitygw.MaxParts)
+		for i := range offsets {
+			offsets[i] = int64(i+1) * partMiB << 20
+		}
+		offsets[len(offsets)-1] -= 12_345
+		raw, err := json.Marshal(map[string]any{"uploadId": "337debc3-326a-4fec-88b2-b9eabdc08e4e", "parts": offsets})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var compressed bytes.Buffer
+		w := gzip.NewWriter(&compressed)
+		if _, err := w.Write(raw); err != nil {
+			t.Fatal(err)
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if compressed.Len() > block-others {
+			t.Errorf("parts of %d MiB: %d bytes", partMiB, compressed.Len())
+		}
 	}
 }
