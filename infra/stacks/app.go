@@ -86,7 +86,7 @@ func settings(c Config, data *Data) map[Variable]*string {
 		AllowHosts: optional(join(c.AllowHosts)), Issuer: optional(c.Issuer), Audience: optional(c.Audience), S3Endpoint: optional(c.S3Endpoint), S3PathStyle: nil,
 	}
 	if c.S3Endpoint != "" {
-		environment[S3PathStyle] = jsii.String("true")
+		environment[S3PathStyle] = jsii.String("true") // an emulator's buckets have no host names
 	}
 	return environment
 }

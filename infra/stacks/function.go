@@ -17,13 +17,18 @@ type Function struct {
 	// to a dead-letter queue of their own.
 	Async   bool
 	Retries int
-	Reads   []Variable // of the environment
-	Grants  []Grant    // what its role allows beside writing logs and traces
-	Why     string     // this much memory and time
+	// Periodic functions are called again soon, and the next call does what a failed one left: no failure is kept.
+	Periodic bool
+	Reads    []Variable // of the environment
+	Grants   []Grant    // what its role allows beside writing logs and traces
+	Why      string     // this much memory and time
 }
 
-// DeadLetters tells whether events that the function fails at are kept in a queue of its own.
+// DeadLetters tells whether events that cannot be delivered to the function are kept in a queue of its own.
 func (f Function) DeadLetters() bool { return f.Async || f.Name == stream }
+
+// KeepsFailures tells whether Lambda puts events that the function fails at into the same queue.
+func (f Function) KeepsFailures() bool { return f.Async && !f.Periodic }
 
 // Variable is the name of an environment variable.
 type Variable string
@@ -160,7 +165,7 @@ func jobFunctions(c Config) []Function {
 			Why:    "A person waits; more memory starts faster. A read that takes 10 s is stuck.",
 		},
 		{
-			Name: sweep, MemoryMiB: 512, Timeout: 290 * time.Second, Reserved: sweepers, Async: true,
+			Name: sweep, MemoryMiB: 512, Timeout: 290 * time.Second, Reserved: sweepers, Async: true, Periodic: true,
 			Reads:  reads(storage, of(StateMachineARN), policy),
 			Grants: readRows.and(listJobs, readDue, writeJobs, writeFiles, abortUploads, deleteObjects, startExecutions, stopExecutions),
 			Why:    "Ends before the next run in five minutes, and never runs twice at the same time: that would only double the requests.",

@@ -12,9 +12,9 @@ import (
 	"github.com/aws/jsii-runtime-go"
 )
 
-// asyncMaxAgeHours is how long Lambda tries to deliver an event to a throttled or broken Async function, of the six
-// hours that it can.
-const asyncMaxAgeHours = 6
+// asyncMaxAgeMinutes is how long Lambda tries to deliver an event to a throttled or broken Async function: the six hours
+// that it can.
+const asyncMaxAgeMinutes = 6 * 60
 
 func (a *App) addFunction(f Function) {
 	id := pascal(f.Name)
@@ -43,7 +43,12 @@ func (a *App) addFunction(f Function) {
 	}
 	if f.Async {
 		props.RetryAttempts = jsii.Number(f.Retries)
-		props.MaxEventAge = awscdk.Duration_Hours(jsii.Number(asyncMaxAgeHours))
+		props.MaxEventAge = awscdk.Duration_Minutes(jsii.Number(asyncMaxAgeMinutes))
+	}
+	if f.Periodic {
+		props.MaxEventAge = awscdk.Duration_Minutes(jsii.Number(sweepMinutes))
+	}
+	if f.KeepsFailures() {
 		props.OnFailure = awslambdadestinations.NewSqsDestination(a.DeadLetters[f.Name])
 	}
 	function := awslambda.NewFunction(a.Stack, jsii.String(id), props)

@@ -35,7 +35,7 @@ func platform(f Function) set {
 		allow(LogStreams, "logs:CreateLogStream", "logs:PutLogEvents"),
 		allow(Everything, "xray:PutTraceSegments", "xray:PutTelemetryRecords"),
 	}
-	if f.Async {
+	if f.KeepsFailures() {
 		grants = append(grants, allow(DeadLetters, "sqs:SendMessage"))
 	}
 	if f.Name == stream {
