@@ -13,9 +13,11 @@ import (
 
 func main() {
 	err := synthesise()
+	stderr := os.Stderr
+	os.Stderr = nil // Close may wait for Node twice, and calls the second time abnormal
 	jsii.Close()
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+		fmt.Fprintln(stderr, err)
 		os.Exit(1)
 	}
 }

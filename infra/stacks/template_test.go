@@ -18,6 +18,16 @@ import (
 	"github.com/sitevault/sitevault/infra/stacks"
 )
 
+// The bridge to Node unpacks itself into a temporary folder, and removes it only when it is closed.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	stderr := os.Stderr
+	os.Stderr = nil // Close may wait for Node twice, and calls the second time abnormal
+	jsii.Close()
+	os.Stderr = stderr
+	os.Exit(code)
+}
+
 // resource is one resource of a template.
 type resource struct {
 	ID             string
