@@ -15,16 +15,17 @@ func main() {
 	s := cloud.Open(ctx)
 	store, storage, executions := s.Store(), s.Storage(ctx), s.Executions()
 	handler := api.New(api.Config{
-		Backups:  s.Backups(store, executions, s.Cleaner(store, storage, executions)),
-		Sites:    step.Sites{Store: store, Schedules: s.Schedules(), Now: s.Now},
-		Status:   s.Status(store),
-		Objects:  storage,
-		Tickets:  store,
-		Identify: apigateway.Caller,
-		Secret:   s.NewRandom,
-		Now:      s.Now,
-		Version:  s.Version(),
-		Log:      s.Log,
+		Backups:   s.Backups(store, executions, s.Cleaner(store, storage, executions)),
+		Sites:     step.Sites{Store: store, Schedules: s.Schedules(), Now: s.Now},
+		Status:    s.Status(store),
+		Objects:   storage,
+		Tickets:   store,
+		Identify:  apigateway.Caller,
+		Secret:    s.NewRandom,
+		SocketURL: s.SocketURL(),
+		Now:       s.Now,
+		Version:   s.Version(),
+		Log:       s.Log,
 	})
 	s.Start(apigateway.Proxy(api.Prefix, handler, s.Log))
 }

@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/apigatewaymanagementapi"
@@ -73,6 +74,11 @@ func (s *Service) Schedules() step.Schedules {
 		Client: scheduler.NewFromConfig(s.config), Group: s.Settings.Text("SCHEDULE_GROUP"),
 		Target: s.Settings.Text("DAILY_RUN_ARN"), Role: s.Settings.Text("SCHEDULE_ROLE_ARN"), DeadLetters: s.Settings.Text("SCHEDULE_DLQ_ARN"),
 	}
+}
+
+// SocketURL reads SOCKET_ENDPOINT, the address for calls to sockets, at which clients open theirs.
+func (s *Service) SocketURL() string {
+	return strings.Replace(s.Settings.Text("SOCKET_ENDPOINT"), "http", "ws", 1)
 }
 
 // Policy reads JOB_TIMEOUT, FAILED_KEEP and RETRY_WINDOW.
