@@ -17,9 +17,28 @@ const (
 	chunkBytes = 256 << 10
 	// chunksAhead bounds what one Run holds: chunksAhead x chunkBytes.
 	chunksAhead = 8
+	// chunksKept is what the process keeps for the next Run. It is no sync.Pool, which every garbage collection empties:
+	// the same few chunks serve a transfer of any length.
+	chunksKept = 64
 )
 
-var chunks = sync.Pool{New: func() any { return new(chunk) }}
+var spare = make(chan *chunk, chunksKept)
+
+func newChunk() *chunk {
+	select {
+	case c := <-spare:
+		return c
+	default:
+		return new(chunk)
+	}
+}
+
+func (c *chunk) free() {
+	select {
+	case spare <- c:
+	default:
+	}
+}
 
 // chunk is a piece of a range; the last one of a range carries its checksum, a failed one its error.
 type chunk struct {
@@ -91,7 +110,7 @@ func readRange(ctx context.Context, r Range, full chan<- *chunk) bool {
 	}
 	defer in.Close()
 	for crc := uint64(0); ; {
-		c := chunks.Get().(*chunk)
+		c := newChunk()
 		c.fill(in)
 		crc = crc64nvme.Update(crc, c.data[:c.n])
 		c.crc = crc
@@ -195,7 +214,7 @@ func (b *Body) release() {
 	case c.last:
 		b.err = io.EOF
 	}
-	chunks.Put(c)
+	c.free()
 }
 
 // CRC64NVME is the checksum of the whole range; it is valid once Read has returned io.EOF.
