@@ -78,7 +78,8 @@ func TestAuthorizeWithoutIssuer(t *testing.T) {
 	program(t, "authorize")
 	server := awstest.New(t)
 	f := start(t, "authorize", only(environment(server), slices.Concat(everywhere, needed["authorize"]))...)
-	if err := f.process.Wait(); err == nil || !strings.Contains(f.output.String(), "issuer "+server.URL) {
-		t.Errorf("%v:\n%s", err, f.output)
+	<-f.ended
+	if f.process.ProcessState.Success() || !strings.Contains(f.output.String(), "issuer "+server.URL) {
+		t.Errorf("%s:\n%s", f.process.ProcessState, f.output)
 	}
 }

@@ -65,6 +65,7 @@ type function struct {
 	process  *exec.Cmd
 	started  time.Time
 	ready    chan time.Duration // from the start of the process to its first call
+	ended    chan struct{}      // closed when the process has ended
 	events   chan invocation
 	output   *output
 	busy     sync.Mutex // a function handles one event at a time
@@ -108,7 +109,7 @@ func start(tb testing.TB, name string, env ...string) *function {
 	tb.Helper()
 	path := program(tb, name)
 	f := &function{
-		TB: tb, name: name, ready: make(chan time.Duration, 1), events: make(chan invocation), output: &output{}, waiting: map[string]chan outcome{},
+		TB: tb, name: name, ready: make(chan time.Duration, 1), ended: make(chan struct{}), events: make(chan invocation), output: &output{}, waiting: map[string]chan outcome{},
 	}
 	server := httptest.NewServer(f)
 	ctx, kill := context.WithCancel(context.Background())
@@ -119,9 +120,13 @@ func start(tb testing.TB, name string, env ...string) *function {
 	if err := f.process.Start(); err != nil {
 		tb.Fatal(err)
 	}
+	go func() {
+		_ = f.process.Wait() // ProcessState tells how
+		close(f.ended)
+	}()
 	tb.Cleanup(func() {
 		kill()
-		_ = f.process.Wait()
+		<-f.ended
 		server.CloseClientConnections()
 		server.Close()
 	})
@@ -181,6 +186,9 @@ func (f *function) awaitReady() time.Duration {
 	select {
 	case took := <-f.ready:
 		return took
+	case <-f.ended:
+		f.Fatalf("%s does not start:\n%s", f.name, f.output)
+		return 0
 	case <-time.After(patience):
 		f.Fatalf("%s does not start:\n%s", f.name, f.output)
 		return 0
@@ -206,6 +214,8 @@ func (f *function) invoke(payload []byte) outcome {
 	select {
 	case o := <-done:
 		return o
+	case <-f.ended:
+		return outcome{failure: fmt.Appendf(nil, `{"errorType":"Runtime.ExitError","errorMessage":"%s has ended"}`, f.name)}
 	case <-hung:
 		return outcome{failure: fmt.Appendf(nil, `{"errorType":"Test","errorMessage":"%s is hung"}`, f.name)}
 	}

@@ -27,7 +27,7 @@ var (
 // the optional ones of the parts that it has: ALLOW_HOSTS with exports, S3_ENDPOINT and S3_PATH_STYLE with the bucket,
 // LOG_LEVEL everywhere.
 var needed = map[string][]string{
-	"create":              slices.Concat(table, bucket, machine, policy, schedules, []string{"SERVICE_VERSION"}),
+	"create":              slices.Concat(table, bucket, machine, policy, schedules, []string{"SERVICE_VERSION", "SOCKET_ENDPOINT"}),
 	"status":              slices.Concat(table, bucket, []string{"SERVICE_VERSION"}),
 	"start-job":           slices.Concat(table, policy),
 	"open-upload":         slices.Concat(table, bucket, exports),
