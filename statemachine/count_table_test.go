@@ -25,6 +25,7 @@ type meter struct {
 	t     *testing.T
 	table http.Handler
 	parts parts
+	known map[string]row // as they were last written, by their keys
 
 	mu           sync.Mutex
 	transactions int
@@ -113,6 +114,13 @@ type target struct {
 	Key, Item row
 }
 
+func (t target) key() row {
+	if t.Key != nil {
+		return t.Key
+	}
+	return row{dynamo.PartitionKey: t.Item[dynamo.PartitionKey], dynamo.SortKey: t.Item[dynamo.SortKey]}
+}
+
 // transact keeps the rows of parts apart from the rest. The rest decides whether the transaction is made.
 func (m *meter) transact(body []byte) *http.Response {
 	var asked struct {
@@ -144,7 +152,6 @@ func (m *meter) update(body []byte) *http.Response {
 }
 
 func (m *meter) write(op string, body []byte, perKiB int, targets []target) *http.Response {
-	before := m.rows(targets)
 	answer := m.send(op, body)
 	if answer.Code != http.StatusOK {
 		m.t.Errorf("%s was refused: %s", op, answer.Body)
@@ -154,30 +161,26 @@ func (m *meter) write(op string, body []byte, perKiB int, targets []target) *htt
 			m.t.Errorf("part %s is recorded twice", t.Item.text(dynamo.SortKey))
 		}
 	}
-	for i, after := range m.rows(targets) {
-		m.writeUnits += perKiB * units(max(before[i].size(), after.size()), 1024)
-		m.indexUnits += indexWrites(before[i], after)
-		m.emit(before[i], after)
+	for _, t := range targets {
+		key := t.key()
+		name := key.text(dynamo.PartitionKey) + " " + key.text(dynamo.SortKey)
+		before, after := m.known[name], m.row(t.TableName, key)
+		m.known[name] = after
+		m.writeUnits += perKiB * units(max(before.size(), after.size()), 1024)
+		m.indexUnits += indexWrites(before, after)
+		m.emit(before, after)
 	}
 	return answer.Result()
 }
 
-// rows reads rows without counting.
-func (m *meter) rows(targets []target) (rows []row) {
-	for _, t := range targets {
-		if t.Key == nil {
-			t.Key = row{dynamo.PartitionKey: t.Item[dynamo.PartitionKey], dynamo.SortKey: t.Item[dynamo.SortKey]}
-		}
-		if isPart(t.Key) {
-			rows = append(rows, m.parts.get(t.Key))
-			continue
-		}
-		request := m.encode(map[string]any{"TableName": t.TableName, "Key": t.Key, "ConsistentRead": true})
-		var got struct{ Item row }
-		m.decode(m.send("GetItem", request).Body.Bytes(), &got)
-		rows = append(rows, got.Item)
+// row reads a row without counting.
+func (m *meter) row(table string, key row) row {
+	if isPart(key) {
+		return m.parts.get(key)
 	}
-	return rows
+	var got struct{ Item row }
+	m.decode(m.send("GetItem", m.encode(map[string]any{"TableName": table, "Key": key, "ConsistentRead": true})).Body.Bytes(), &got)
+	return got.Item
 }
 
 func (m *meter) decode(body []byte, into any) {

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	lambdaevents "github.com/aws/aws-lambda-go/events"
-	"github.com/aws/aws-sdk-go-v2/credentials"
+	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	minidyn "github.com/truora/minidyn/server"
 
@@ -52,9 +52,9 @@ type counted struct {
 
 // countBackup backs up a site whose providers export files of the given sizes.
 func countBackup(t *testing.T, sizes map[string]int64) *counted {
-	c := &counted{T: t, meter: &meter{t: t, table: minidyn.NewServer(), parts: parts{}}, exports: thinExports{}, now: epoch, calls: map[string]int{}}
+	c := &counted{T: t, meter: &meter{t: t, table: minidyn.NewServer(), parts: parts{}, known: map[string]row{}}, exports: thinExports{}, now: epoch, calls: map[string]int{}}
 	client := dynamodb.New(dynamodb.Options{
-		Region: "us-east-1", HTTPClient: c.meter, Credentials: credentials.NewStaticCredentialsProvider("local", "local", ""),
+		Region: "us-east-1", HTTPClient: c.meter, Credentials: aws.AnonymousCredentials{},
 	})
 	if _, err := client.CreateTable(t.Context(), dynamo.Table("sitevault")); err != nil {
 		t.Fatal(err)
