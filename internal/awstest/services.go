@@ -201,13 +201,15 @@ func (s *Server) PutSecret(name, text string) {
 }
 
 func (s *Server) getSecretValue(body []byte) answer {
-	var in struct{ SecretId string }
+	var in struct {
+		SecretID string `json:"SecretId"`
+	}
 	_ = json.Unmarshal(body, &in)
-	text, ok := s.secrets[in.SecretId]
+	text, ok := s.secrets[in.SecretID]
 	if !ok {
 		return refuse(400, "ResourceNotFoundException")
 	}
-	return succeed(map[string]any{"Name": in.SecretId, "SecretString": text})
+	return succeed(map[string]any{"Name": in.SecretID, "SecretString": text})
 }
 
 // OpenSocket opens a socket that messages can be sent to.

@@ -85,8 +85,8 @@ func (s *Service) NewRandom() string { return rand.Text() }
 func jitter() float64 { return mathrand.Float64() }
 
 // part composes one part of the service; the zero T when that fails.
-func part[T any](s *Service, what string, make func() (T, error)) T {
-	made, err := make()
+func part[T any](s *Service, what string, open func() (T, error)) T {
+	made, err := open()
 	if err != nil {
 		s.check(fmt.Errorf("%s: %w", what, err))
 	}

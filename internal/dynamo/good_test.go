@@ -30,9 +30,9 @@ func putSite(t *testing.T, store *dynamo.Store, userID, siteID string, rev int64
 // The scheduled site that has waited longest is known at any time: from its schedule's beginning, or its last good backup.
 func TestLongestWithoutBackup(t *testing.T) {
 	onBoth(t, func(t *testing.T, client *dynamodb.Client) {
-		store, table := newTable(t, client)
+		_, table := newTable(t, client)
 		now := epoch
-		store = dynamo.New(client, table, func() time.Time { return now }, func() float64 { return 0.5 })
+		store := dynamo.New(client, table, func() time.Time { return now }, func() float64 { return 0.5 })
 		want := func(userID, siteID string, since time.Time, when string) {
 			t.Helper()
 			u, s, at, err := store.LongestWithoutBackup(t.Context())
