@@ -18,7 +18,7 @@ import (
 
 const (
 	// tailBytes holds the end records with the longest comment (65,635 bytes) and the directory of some hundred files.
-	tailBytes = 128 << 10
+	tailBytes = 80 << 10
 	// maxDirectoryBytes is what the directory of some 40 million files takes.
 	maxDirectoryBytes = 4 << 30
 	startBytes        = 64 // of the archive's beginning that an error message may cite

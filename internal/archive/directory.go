@@ -22,7 +22,7 @@ type directory struct {
 // readDirectory reads entries to the end of the directory, which r yields. Every length is checked against what is
 // left before it is read, so that an error of r is never taken for one of the archive.
 func readDirectory(r io.Reader, e end) (directory, error) {
-	buffered := bufio.NewReaderSize(r, bufferBytes)
+	buffered := bufio.NewReaderSize(r, int(min(bufferBytes, e.size)))
 	d := directory{lowest: math.MaxInt64}
 	for left := e.size; left > 0; {
 		n, err := d.readEntry(buffered, left, e.offset)
