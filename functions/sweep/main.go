@@ -16,7 +16,7 @@ func main() {
 	cleaner := s.Cleaner(store, s.Storage(ctx), executions)
 	s.Start(lambdaedge.Function(cloud.Sweeper{
 		Sweep:   step.Sweep{Jobs: store, Executions: executions, Cleaner: cleaner, Policy: cleaner.Policy, Now: s.Now},
-		Longest: store.LongestWithoutBackup,
+		CatchUp: step.CatchUp{Waiting: store.Waiting, Backups: s.Backups(store, executions, cleaner)},
 		Metrics: s.Metrics,
 		Now:     s.Now,
 		Log:     s.Log,

@@ -25,6 +25,13 @@ type SiteQuery struct {
 	Limit  int
 }
 
+// Waiting is a scheduled site that has had no good backup since the given time.
+type Waiting struct {
+	UserID string
+	SiteID string
+	Since  time.Time // of its last good backup, or of its schedule's beginning
+}
+
 // Ticket lets its bearer open one socket.
 type Ticket struct {
 	UserID    string

@@ -94,9 +94,19 @@ func TestScheduleRunsDaily(t *testing.T) {
 			if between := site.Schedule.Next(next.Add(-time.Second)); !between.Equal(next) {
 				t.Fatalf("%s comes before %s", between, next)
 			}
+			if last, before := site.Schedule.Last(next), site.Schedule.Last(next.Add(-time.Second)); !last.Equal(next) || !before.Equal(run) {
+				t.Fatalf("at %s the last run is %s, before it %s", next, last, before)
+			}
 			run = next
 		}
 	})
+}
+
+// A schedule that is off has no last run.
+func TestScheduleLastOff(t *testing.T) {
+	if last := (backup.Schedule{Off: true}).Last(epoch); !last.IsZero() {
+		t.Errorf("last run %s", last)
+	}
 }
 
 // A run is keyed by its local date, so that a late or repeated delivery is the same run.

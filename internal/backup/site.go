@@ -156,6 +156,14 @@ func (s Schedule) Next(after time.Time) time.Time {
 	}
 }
 
+// Last is the last run at or before the given time, or the zero time when the schedule is off.
+func (s Schedule) Last(at time.Time) (last time.Time) {
+	for next := s.Next(at.Add(-2 * 24 * time.Hour)); !next.IsZero() && !next.After(at); next = s.Next(next) {
+		last = next
+	}
+	return last
+}
+
 // on is the run of one day. time.Date may map a time that the clocks jump over to before the jump, at midnight even to
 // the day before, whose run has the same RunKey.
 func (c dailyClock) on(year int, month time.Month, day int) time.Time {

@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -10,48 +11,48 @@ import (
 	"github.com/sitevault/sitevault/internal/telemetry/metric"
 )
 
-// Sweeper is the function sweep: it tends due jobs, and tells how long the site has waited that has waited longest for a
-// good backup.
+// Sweeper is the function sweep: it tends due jobs, catches up on daily runs that were never started, and tells how long
+// the site has waited that has waited longest for a good backup.
 type Sweeper struct {
-	Sweep step.Sweep
-	// Longest finds that site, and since when it waits; the zero time when no site is scheduled.
-	Longest func(ctx context.Context) (userID, siteID string, since time.Time, err error)
+	Sweep   step.Sweep
+	CatchUp step.CatchUp
 	Metrics metric.Recorder
 	Now     func() time.Time
 	Log     *slog.Logger
 }
 
-// SweepOut says how many jobs were due.
+// SweepOut says how many jobs were due, and how many daily runs were made up for.
 type SweepOut struct {
-	Tended int `json:"tended"`
+	Tended   int `json:"tended"`
+	CaughtUp int `json:"caughtUp"`
 }
 
 // alarmingAge is when a site without a good backup is named in the log; the alarm itself looks at the metric.
 const alarmingAge = 26 * time.Hour
 
-// Handle runs one sweep. The age of backups is told although a job could not be tended, and the other way round.
+// Handle runs one sweep. What fails of it does not keep the rest from being done.
 func (s Sweeper) Handle(ctx context.Context, _ struct{}) (SweepOut, error) {
 	ageErr := s.age(ctx)
-	tended, err := s.Sweep.Run(ctx)
+	tended, sweepErr := s.Sweep.Run(ctx)
 	s.Metrics.Record(ctx, metric.SweepTended.Of(float64(tended)))
-	if err == nil {
-		err = ageErr
-	}
-	return SweepOut{Tended: tended}, err
+	caughtUp, catchUpErr := s.CatchUp.Run(ctx)
+	return SweepOut{Tended: tended, CaughtUp: caughtUp}, errors.Join(sweepErr, catchUpErr, ageErr)
 }
 
 func (s Sweeper) age(ctx context.Context) error {
-	userID, siteID, since, err := s.Longest(ctx)
+	now := s.Now()
+	waiting, err := s.CatchUp.Waiting(ctx, now, 1)
 	if err != nil {
 		return err
 	}
 	var age time.Duration
-	if !since.IsZero() {
-		age = max(s.Now().Sub(since), 0)
+	if len(waiting) > 0 {
+		age = now.Sub(waiting[0].Since)
 	}
 	s.Metrics.Record(ctx, metric.OldestGoodBackupHours.Of(age.Hours()))
 	if age >= alarmingAge {
-		s.Log.WarnContext(ctx, "a site has had no good backup for long", "userId", userID, telemetry.KeySiteID, siteID, "since", since)
+		w := waiting[0]
+		s.Log.WarnContext(ctx, "a site has had no good backup for long", "userId", w.UserID, telemetry.KeySiteID, w.SiteID, "since", w.Since)
 	}
 	return nil
 }

@@ -1,10 +1,12 @@
 package dynamo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -18,7 +20,7 @@ import (
 )
 
 // A scheduled site has a row that says in the due index since when it has had no good backup: since its last one, or
-// since its schedule was switched on. So the site that has waited longest is found by reading one row of each shard.
+// since its schedule was switched on. So the sites that have waited longest are found by reading the first rows of each shard.
 
 func goodPartition(userID, siteID string) string {
 	return fmt.Sprintf("GOOD#%d", shardOf(userID+"/"+siteID))
@@ -54,43 +56,56 @@ func (s *Store) RecordGoodBackup(ctx context.Context, userID, siteID string, at 
 	return failure(err, "record good backup of site %s of user %s", siteID, userID)
 }
 
-// LongestWithoutBackup is the scheduled site that has had no good backup for the longest time, and since when; the zero
-// time when no site is scheduled. The index may lag by a moment.
-func (s *Store) LongestWithoutBackup(ctx context.Context) (userID, siteID string, since time.Time, err error) {
-	var first [dueShards][]item
-	group, gctx := errgroup.WithContext(ctx)
-	for i := range first {
+// Waiting lists at most limit scheduled sites that have had no good backup since before the given time, the longest
+// waiting first. The index may lag by a moment.
+func (s *Store) Waiting(ctx context.Context, before time.Time, limit int) ([]backup.Waiting, error) {
+	var shards [dueShards][]backup.Waiting
+	group, ctx := errgroup.WithContext(ctx)
+	for i := range shards {
 		group.Go(func() (err error) {
-			first[i], err = s.query(gctx, dynamodb.QueryInput{
-				IndexName:                 aws.String(DueIndex),
-				KeyConditionExpression:    aws.String(DuePartitionKey + " = :pk"),
-				ExpressionAttributeValues: item{":pk": str(fmt.Sprintf("GOOD#%d", i))},
-			}, 1)
+			shards[i], err = s.waitingShard(ctx, i, before, limit)
 			return err
 		})
 	}
-	err = group.Wait()
-	for _, rows := range first {
-		for _, row := range rows {
-			u, id, at, e := goodOf(row)
-			if err = errors.Join(err, e); since.IsZero() || at.Before(since) {
-				userID, siteID, since = u, id, at
-			}
-		}
+	if err := group.Wait(); err != nil {
+		return nil, failure(err, "list sites without a backup")
 	}
-	return userID, siteID, since, failure(err, "find the site longest without a backup")
+	all := slices.Concat(shards[:]...)
+	slices.SortFunc(all, func(a, b backup.Waiting) int {
+		return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.UserID, b.UserID), cmp.Compare(a.SiteID, b.SiteID))
+	})
+	return all[:min(len(all), limit)], nil
 }
 
-// goodOf reads the keys in the index.
-func goodOf(it item) (userID, siteID string, since time.Time, err error) {
+func (s *Store) waitingShard(ctx context.Context, shard int, before time.Time, limit int) (sites []backup.Waiting, err error) {
+	rows, err := s.query(ctx, dynamodb.QueryInput{
+		IndexName:                 aws.String(DueIndex),
+		KeyConditionExpression:    aws.String(DuePartitionKey + " = :pk AND " + DueSortKey + " < :before"),
+		ExpressionAttributeValues: item{":pk": str(fmt.Sprintf("GOOD#%d", shard)), ":before": str(dueTime(before))},
+	}, limit)
+	if err != nil {
+		return nil, err
+	}
+	for _, it := range rows {
+		site, err := waitingOf(it)
+		if err != nil {
+			return nil, err
+		}
+		sites = append(sites, site)
+	}
+	return sites, nil
+}
+
+// waitingOf reads the keys in the index.
+func waitingOf(it item) (backup.Waiting, error) {
 	row, err := unmarshal[goodRow](it)
 	if err != nil {
-		return "", "", since, err
+		return backup.Waiting{}, err
 	}
-	userID, err = url.QueryUnescape(strings.TrimPrefix(row.PK, "GOOD#"))
+	userID, err := url.QueryUnescape(strings.TrimPrefix(row.PK, "GOOD#"))
 	if err != nil {
-		return "", "", since, err
+		return backup.Waiting{}, err
 	}
 	ms, err := strconv.ParseInt(row.DueSK, 10, 64)
-	return userID, row.SK, time.UnixMilli(ms).UTC(), err
+	return backup.Waiting{UserID: userID, SiteID: row.SK, Since: time.UnixMilli(ms).UTC()}, err
 }

@@ -1,6 +1,7 @@
 package dynamo_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -28,16 +29,20 @@ func putSite(t *testing.T, store *dynamo.Store, userID, siteID string, rev int64
 }
 
 // The scheduled site that has waited longest is known at any time: from its schedule's beginning, or its last good backup.
-func TestLongestWithoutBackup(t *testing.T) {
+func TestWaiting(t *testing.T) {
 	onBoth(t, func(t *testing.T, client *dynamodb.Client) {
 		_, table := newTable(t, client)
 		now := epoch
 		store := dynamo.New(client, table, func() time.Time { return now }, func() float64 { return 0.5 })
 		want := func(userID, siteID string, since time.Time, when string) {
 			t.Helper()
-			u, s, at, err := store.LongestWithoutBackup(t.Context())
-			if err != nil || u != userID || s != siteID || !at.Equal(since) {
-				t.Errorf("%s: site %q of user %q since %s, %v; want %q of %q since %s", when, s, u, at, err, siteID, userID, since)
+			waiting, err := store.Waiting(t.Context(), epoch.AddDate(1, 0, 0), 1)
+			var first backup.Waiting
+			if len(waiting) > 0 {
+				first = waiting[0]
+			}
+			if err != nil || len(waiting) > 1 || first != (backup.Waiting{UserID: userID, SiteID: siteID, Since: since}) {
+				t.Errorf("%s: %+v, %v; want %q of %q since %s", when, waiting, err, siteID, userID, since)
 			}
 		}
 		good := func(userID, siteID string, at time.Time) {
@@ -76,4 +81,27 @@ func TestLongestWithoutBackup(t *testing.T) {
 			t.Errorf("sites count as due jobs: %+v, %v", due, err)
 		}
 	})
+}
+
+// Sites that wait come in the order of their waiting, over all shards, and only those that have waited long enough.
+func TestWaitingOrder(t *testing.T) {
+	client := newClient("http://minidyn", inProcess{minidyn.NewServer()})
+	_, table := newTable(t, client)
+	now := epoch
+	store := dynamo.New(client, table, func() time.Time { return now }, func() float64 { return 0.5 })
+	for i := range 30 {
+		now = epoch.Add(time.Duration(29-i) * time.Minute)
+		putSite(t, store, "ada", fmt.Sprintf("site-%02d", i), 0, false)
+	}
+	for _, tc := range []struct{ minutes, limit, want int }{{0, 100, 0}, {1, 100, 1}, {30, 100, 30}, {30, 7, 7}} {
+		waiting, err := store.Waiting(t.Context(), epoch.Add(time.Duration(tc.minutes)*time.Minute), tc.limit)
+		if err != nil || len(waiting) != tc.want {
+			t.Errorf("%d minutes, limit %d: %d sites, %v", tc.minutes, tc.limit, len(waiting), err)
+		}
+		for i, w := range waiting {
+			if w.SiteID != fmt.Sprintf("site-%02d", 29-i) || !w.Since.Equal(epoch.Add(time.Duration(i)*time.Minute)) {
+				t.Errorf("place %d: %+v", i, w)
+			}
+		}
+	}
 }

@@ -325,8 +325,9 @@ func TestWholeBackup(t *testing.T) {
 			t.Errorf("%s: pushed %s", moment.name, pushed)
 		}
 	}
-	if _, siteID, since, err := r.store.LongestWithoutBackup(t.Context()); err != nil || siteID != "blog" || !since.Equal(epoch.Add(10*time.Minute)) {
-		t.Errorf("site %q had its last good backup %s, %v", siteID, since, err)
+	want := []backup.Waiting{{UserID: "ada", SiteID: "blog", Since: epoch.Add(10 * time.Minute)}}
+	if waiting, err := r.store.Waiting(t.Context(), r.clock, 10); err != nil || !slices.Equal(waiting, want) {
+		t.Errorf("sites wait: %+v, %v; want %+v", waiting, err, want)
 	}
 	for name, want := range map[string]float64{"JobsCreated": 1, "JobsDone": 1, "PartsMoved": 20, "PartBytes": 20 << 24, "FilesDone": 1} {
 		if r.counted.sums[name] != want {

@@ -20,7 +20,7 @@ import (
 
 // EventBridge keeps one schedule of EventBridge Scheduler for each site. A schedule invokes the function of the daily
 // runs within FlexibleWindow after the site's time, in the site's time zone. Unlike backup.Schedule.Next, the service
-// leaves out the run of the day on which the clocks jump over its time.
+// leaves out the run of the day on which the clocks jump over its time; the sweep makes up for it (step.CatchUp).
 type EventBridge struct {
 	Client *scheduler.Client
 	Group  string // of the schedules

@@ -2,6 +2,8 @@ package step
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -24,4 +26,65 @@ func (b Backups) RunDaily(ctx context.Context, userID, siteID string, run time.T
 		return job, false, nil
 	}
 	return job, err == nil && !job.CreatedAt.Before(now), err
+}
+
+// CatchUp is the guarantee behind the schedules: it starts the last daily run of sites that have waited for a good backup
+// for more than a day and have made no job since that run was due. The run's event got lost, or its time was one that the
+// clocks jumped over.
+type CatchUp struct {
+	// Waiting lists scheduled sites without a good backup since before the given time, the longest waiting first.
+	Waiting func(ctx context.Context, before time.Time, limit int) ([]backup.Waiting, error)
+	Backups Backups
+}
+
+const (
+	// overdueAfter is when a site's waiting asks for a look at its runs. Backups that take longer from day to day do not.
+	overdueAfter = 25 * time.Hour
+	// runGrace is how late a schedule may deliver a run without anything being wrong.
+	runGrace = time.Hour
+	// maxOverdue bounds one call; the longest waiting go first.
+	maxOverdue = 1000
+)
+
+// Run returns how many runs it has started. The error joins those of single sites, which do not keep the others waiting.
+func (c CatchUp) Run(ctx context.Context) (started int, err error) {
+	now := c.Backups.Now()
+	waiting, err := c.Waiting(ctx, now.Add(-overdueAfter), maxOverdue)
+	if err != nil {
+		return 0, err
+	}
+	var failed []error
+	for _, w := range waiting {
+		if ctx.Err() != nil {
+			break // the next call goes on
+		}
+		ran, err := c.start(ctx, w, now)
+		if err != nil {
+			failed = append(failed, fmt.Errorf("catch up on site %s of user %s: %w", w.SiteID, w.UserID, err))
+		}
+		if ran {
+			started++
+		}
+	}
+	return started, errors.Join(failed...)
+}
+
+func (c CatchUp) start(ctx context.Context, w backup.Waiting, now time.Time) (started bool, err error) {
+	site, err := c.Backups.Sites.GetSite(ctx, w.UserID, w.SiteID)
+	if backup.Is(err, backup.NotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	due := site.Schedule.Last(now.Add(-runGrace))
+	if due.IsZero() || site.UpdatedAt.After(due) { // a site changed after its run's time waits for the next day
+		return false, nil
+	}
+	newest, err := c.Backups.Jobs.ListJobs(ctx, backup.JobQuery{UserID: w.UserID, SiteID: w.SiteID, Limit: 1})
+	if err != nil || (len(newest) > 0 && !newest[0].CreatedAt.Before(due)) {
+		return false, err
+	}
+	_, started, err = c.Backups.RunDaily(ctx, w.UserID, w.SiteID, due)
+	return started, err
 }

@@ -1,0 +1,109 @@
+package step_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/step"
+)
+
+// catchUp runs CatchUp over the sites, all of which have waited for a day and more.
+func (r *rig) catchUp(siteIDs ...string) (started int, err error) {
+	waiting := func(_ context.Context, before time.Time, limit int) (all []backup.Waiting, err error) {
+		if want := r.now().Add(-25 * time.Hour); !before.Equal(want) || limit < 100 {
+			r.Errorf("asked for %d sites before %s", limit, before)
+		}
+		for _, id := range siteIDs {
+			all = append(all, backup.Waiting{UserID: "ada", SiteID: id, Since: before.Add(-time.Minute)})
+		}
+		return all, nil
+	}
+	return step.CatchUp{Waiting: waiting, Backups: r.backups()}.Run(r.Context())
+}
+
+func (r *rig) scheduled(siteID, at, zone string) backup.Site {
+	r.Helper()
+	site := newSite()
+	site.SiteID, site.Schedule, site.UpdatedAt = siteID, backup.Schedule{At: at, TimeZone: zone}, r.now()
+	r.need(r.store.PutSite(r.Context(), site.WithDefaults()))
+	return site
+}
+
+// A run that was never started is made up for once, an hour after it was due; one that was tried is not, however it went.
+func TestCatchUp(t *testing.T) {
+	r := newRig(t)
+	r.scheduled("blog", "03:00", "")
+	want := func(started int, when string) {
+		t.Helper()
+		if got, err := r.catchUp("blog"); err != nil || got != started {
+			t.Errorf("%s: %d started, %v", when, got, err)
+		}
+	}
+	r.passes(24*time.Hour + 29*time.Minute) // 02:59 the next day: the first run was due at 03:00 on the day before
+	want(1, "the run of the day before")
+	want(0, "... once")
+	job := r.onlyJob("blog")
+	if job.Trigger != backup.Daily || job.Status != backup.Pending {
+		t.Errorf("%s job by %s", job.Status, job.Trigger)
+	}
+	r.need(second(r.backups().Cancel(t.Context(), "ada", job.JobID)))
+	want(0, "... although it failed")
+	r.passes(time.Hour)
+	want(0, "a run that may still be on its way")
+	r.passes(time.Minute)
+	want(1, "an hour later")
+}
+
+func (r *rig) onlyJob(siteID string) backup.Job {
+	r.Helper()
+	jobs, err := r.store.ListJobs(r.Context(), backup.JobQuery{UserID: "ada", SiteID: siteID, Limit: 2})
+	r.need(err)
+	if len(jobs) != 1 {
+		r.Fatalf("%d jobs", len(jobs))
+	}
+	return jobs[0]
+}
+
+// On the day when the clocks jump over a run's time, the run happens nevertheless.
+func TestCatchUpWhenClocksJump(t *testing.T) {
+	r := newRig(t)
+	r.clock = time.Date(2020, 3, 28, 12, 0, 0, 0, time.UTC)
+	r.scheduled("blog", "02:30", "Europe/Berlin")
+	r.clock = time.Date(2020, 3, 29, 2, 30, 0, 0, time.UTC) // 04:30: the run's time was shown by no clock
+	if started, err := r.catchUp("blog"); started != 1 || err != nil {
+		t.Errorf("%d started, %v", started, err)
+	}
+}
+
+// Sites that are gone, off or changed since their run's time are left alone, and one site's failure keeps no other from
+// being looked at.
+func TestCatchUpLeavesOthersAlone(t *testing.T) {
+	r := newRig(t)
+	r.scheduled("blog", "03:00", "")
+	off := newSite()
+	off.SiteID, off.Schedule.Off = "off", true
+	r.need(r.store.PutSite(t.Context(), off.WithDefaults()))
+	r.passes(24 * time.Hour)
+	r.scheduled("changed", "03:00", "")
+	if started, err := r.catchUp("gone", "off", "changed", "blog"); started != 1 || err != nil {
+		t.Errorf("%d started, %v", started, err)
+	}
+	r.passes(24 * time.Hour)
+	r.need(second(r.backups().Cancel(t.Context(), "ada", r.onlyJob("blog").JobID)))
+	r.faults.arm(fault{n: 1})
+	started, err := r.catchUp("changed", "blog")
+	if fired := r.faults.disarm(); fired == "" || started != 1 || err == nil || !strings.Contains(err.Error(), "site changed") {
+		t.Errorf("%d started, %v; fault at %q", started, err, fired)
+	}
+	broken := errors.New("no index")
+	_, err = step.CatchUp{
+		Waiting: func(context.Context, time.Time, int) ([]backup.Waiting, error) { return nil, broken }, Backups: r.backups(),
+	}.Run(t.Context())
+	if !errors.Is(err, broken) {
+		t.Errorf("%v", err)
+	}
+}
