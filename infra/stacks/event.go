@@ -104,7 +104,8 @@ func (a *App) addScheduleRights() {
 // long; whatever is lost here is a push, an event or a second look at a bucket, never a state.
 const (
 	streamBatch       = 100
-	streamWindow      = 1 // seconds; also the pace of pushes
+	streamParallel    = 10 // batches of one shard at a time; the rows of one job stay in order
+	streamWindow      = 1  // seconds; also the pace of pushes
 	streamRetries     = 8
 	streamMaxAgeHours = 6
 )
@@ -113,8 +114,9 @@ func (a *App) addStream() {
 	policy := a.Stack.Node().FindChild(jsii.String(pascal(stream) + "Policy"))
 	mapping := awslambda.NewEventSourceMapping(a.Stack, jsii.String("StreamMapping"), &awslambda.EventSourceMappingProps{
 		Target: a.Functions[stream], EventSourceArn: a.data.Table.TableStreamArn(),
-		StartingPosition: awslambda.StartingPosition_TRIM_HORIZON,
-		BatchSize:        jsii.Number(streamBatch), MaxBatchingWindow: seconds(streamWindow),
+		StartingPosition:      awslambda.StartingPosition_TRIM_HORIZON,
+		ParallelizationFactor: jsii.Number(streamParallel),
+		BatchSize:             jsii.Number(streamBatch), MaxBatchingWindow: seconds(streamWindow),
 		BisectBatchOnError: jsii.Bool(true), ReportBatchItemFailures: jsii.Bool(true),
 		RetryAttempts: jsii.Number(streamRetries), MaxRecordAge: awscdk.Duration_Hours(jsii.Number(streamMaxAgeHours)),
 		OnFailure: awslambdaeventsources.NewSqsDlq(a.DeadLetters[stream]),

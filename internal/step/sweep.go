@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/sitevault/sitevault/internal/backup"
 )
 
@@ -21,8 +23,9 @@ type Sweep struct {
 }
 
 const (
-	sweepPage  = 100
-	sweepPages = 50 // one run tends at most sweepPage x sweepPages jobs, the next run goes on
+	sweepPage    = 100
+	tendedAtOnce = 16
+	sweepPages   = 50 // one run tends at most sweepPage x sweepPages jobs, the next run goes on
 	// postponed is how long a job waits that could not be tended, so that it does not stand before all others.
 	postponed = 5 * time.Minute
 )
@@ -36,17 +39,30 @@ func (s Sweep) Run(ctx context.Context) (tended int, err error) {
 		if err != nil {
 			return tended, err
 		}
-		for _, job := range due {
-			if err := s.tend(ctx, job); err != nil {
-				failed = append(failed, fmt.Errorf("tend job %s: %w", job.JobID, err), s.postpone(ctx, job))
-			}
-			tended++
-		}
+		failed = append(failed, s.tendAll(ctx, due))
+		tended += len(due)
 		if len(due) < sweepPage || ctx.Err() != nil {
 			break
 		}
 	}
 	return tended, errors.Join(failed...)
+}
+
+// tendAll tends several jobs at a time, since nearly all of it is waiting for the storage.
+func (s Sweep) tendAll(ctx context.Context, due []backup.Job) error {
+	failed := make([]error, len(due))
+	var tending errgroup.Group
+	tending.SetLimit(tendedAtOnce)
+	for i, job := range due {
+		tending.Go(func() error {
+			if err := s.tend(ctx, job); err != nil {
+				failed[i] = errors.Join(fmt.Errorf("tend job %s: %w", job.JobID, err), s.postpone(ctx, job))
+			}
+			return nil
+		})
+	}
+	_ = tending.Wait() // failures are kept one by one
+	return errors.Join(failed...)
 }
 
 func (s Sweep) tend(ctx context.Context, job backup.Job) error {
