@@ -1,0 +1,80 @@
+package cloud_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/cloud"
+	"github.com/sitevault/sitevault/internal/step"
+	"github.com/sitevault/sitevault/internal/telemetry/metric"
+)
+
+var epoch = time.Date(2026, 3, 1, 2, 30, 0, 0, time.UTC)
+
+type recorder map[string]float64
+
+func (r recorder) Record(_ context.Context, samples ...metric.Sample) {
+	for _, s := range samples {
+		r[s.Def.Name] = s.Value
+	}
+}
+
+// jobs has no due jobs, or fails to say.
+type jobs struct {
+	step.JobStore
+	err error
+}
+
+func (j jobs) DueJobs(context.Context, time.Time, int) ([]backup.Job, error) { return nil, j.err }
+
+// The age of the oldest good backup is told by every sweep, zero when no site waits, and named in the log when it is
+// alarming; what fails of a sweep does not keep the rest from being done.
+func TestSweeper(t *testing.T) {
+	noTable, noIndex := errors.New("no table"), errors.New("no index")
+	for _, tc := range []struct {
+		name    string
+		waiting []backup.Waiting
+		table   error
+		index   error
+		hours   float64
+		named   bool
+	}{
+		{name: "no site"},
+		{name: "a site in time", waiting: []backup.Waiting{{UserID: "ada", SiteID: "blog", Since: epoch.Add(-20 * time.Hour)}}, hours: 20},
+		{name: "a site in need", waiting: []backup.Waiting{{UserID: "ada", SiteID: "blog", Since: epoch.Add(-26 * time.Hour)}}, hours: 26, named: true},
+		{name: "no table", table: noTable},
+		{name: "no index", index: noIndex, hours: -1},
+	} {
+		counted, log := recorder{metric.OldestGoodBackupHours.Name: -1}, &bytes.Buffer{}
+		now := func() time.Time { return epoch }
+		s := cloud.Sweeper{
+			Sweep: step.Sweep{Jobs: jobs{err: tc.table}, Now: now},
+			CatchUp: step.CatchUp{
+				Waiting: func(_ context.Context, before time.Time, limit int) ([]backup.Waiting, error) {
+					if before.Equal(epoch) && limit == 1 {
+						return tc.waiting, tc.index
+					}
+					return nil, tc.index
+				},
+				Backups: step.Backups{Now: now},
+			},
+			Metrics: counted, Now: now, Log: slog.New(slog.NewTextHandler(log, nil)),
+		}
+		_, err := s.Handle(t.Context(), struct{}{})
+		if !errors.Is(err, tc.table) && tc.table != nil || !errors.Is(err, tc.index) && tc.index != nil || (err == nil) != (tc.table == nil && tc.index == nil) {
+			t.Errorf("%s: %v", tc.name, err)
+		}
+		if _, told := counted[metric.SweepTended.Name]; !told || counted[metric.OldestGoodBackupHours.Name] != tc.hours {
+			t.Errorf("%s: counted %v", tc.name, counted)
+		}
+		if named := strings.Contains(log.String(), "siteId=blog"); named != tc.named {
+			t.Errorf("%s: log %s", tc.name, log)
+		}
+	}
+}
