@@ -84,6 +84,8 @@ func deploy(t *testing.T, cdk string) *deployment {
 	d.step(t, "cdk", deployTime, func(ctx context.Context) error { return d.deployStacks(ctx, cdk) })
 	d.storage.createBucket(t, d.output.Data.BucketName)
 	d.redirectPushes(t)
+	// The emulator takes every schedule for one of the default group.
+	d.allow(t, "create", "scheduler:*", "arn:aws:scheduler:"+region+":"+accountID+":schedule/default/*")
 	return d
 }
 
@@ -200,7 +202,7 @@ func apiID(url string) string {
 // redirectPushes tells the functions that push where the emulator has the sockets: at no name of AWS's.
 func (d *deployment) redirectPushes(t *testing.T) {
 	t.Helper()
-	for _, function := range []string{"stream", "socket-message"} {
+	for _, function := range []string{"create", "stream", "socket-message"} {
 		path := "/2015-03-31/functions/" + name + "-" + function + "/configuration"
 		var config struct {
 			Environment struct{ Variables map[string]string }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 	"testing"
@@ -85,11 +86,18 @@ func (p *programs) complete(ctx context.Context, name string, env []string, dir,
 		c.stop()
 		return fmt.Errorf("%s: %w; its last output:\n%s", name, context.Cause(ctx), c.tail())
 	}
-	endGroup(c.cmd.Process.Pid, syscall.SIGKILL)
+	p.forget(c)
 	if c.err != nil {
 		return fmt.Errorf("%s: %w; its last output:\n%s", name, c.err, c.tail())
 	}
 	return nil
+}
+
+func (p *programs) forget(ended *program) {
+	endGroup(ended.cmd.Process.Pid, syscall.SIGKILL) // what it left behind
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.running = slices.DeleteFunc(p.running, func(c *program) bool { return c == ended })
 }
 
 // stop ends all, the youngest first, and waits for that.

@@ -1,6 +1,7 @@
 package integration_test
 
 import (
+	"fmt"
 	"net/http"
 	"os"
 	"testing"
@@ -34,10 +35,26 @@ func TestDeployment(t *testing.T) {
 		{"the execution visited every state", s.executionSucceeded},
 		{"the rows tell the same, and no secret", s.rowsAgree},
 		{"the bus heard of every transition", s.busHeard},
+		{"a repeated request makes one backup, which a socket shows live", s.liveProgress},
+		{"a ticket opens one socket, which shows nobody else's backups", s.ticketsAreTheirOwners},
+		{"another tenant sees nothing", s.tenantsAreApart},
+		{"another tenant's secret is out of reach, and the failure is told", s.secretsAreApart},
+		{"a schedule that fires makes a backup", s.scheduleFires},
+		{"an execution that is stopped ends as a failed backup, which a retry completes", s.abortedEndsFailed},
+		{"a cancelled backup leaves nothing", s.cancelledLeavesNothing},
+		{"a deleted backup leaves nothing", s.deletedLeavesNothing},
 	} {
 		if !t.Run(scene.name, scene.play) {
 			break // the next scene would only fail because of this one
 		}
+	}
+	d.saveLogs(t)
+	for _, denial := range d.front.denials() {
+		t.Errorf("refused for want of rights: %s", denial)
+	}
+	if os.Getenv("KEEP") != "" {
+		fmt.Println("kept", d.endpoint, d.api())
+		select {}
 	}
 }
 

@@ -38,7 +38,7 @@ func (d *deployment) invite(t *testing.T, email string) *tenant {
 		}
 	}
 	d.json(t, service, prefix+"AdminCreateUser", map[string]any{
-		"UserPoolId": pool, "Username": email, "MessageAction": "SUPPRESS",
+		"UserPoolId": pool, "Username": email, "MessageAction": "SUPPRESS", "TemporaryPassword": "Bb2!" + rand.Text(),
 		"UserAttributes": []map[string]string{{"Name": "email", "Value": email}, {"Name": "email_verified", "Value": "true"}},
 	}, &made)
 	d.json(t, service, prefix+"AdminSetUserPassword", map[string]any{
@@ -154,4 +154,16 @@ func (u *tenant) reaches(t *testing.T, jobID string, want backup.Status) (job ap
 		return job.Status == want
 	})
 	return job
+}
+
+// into calls, expects the status and reads the answer.
+func (u *tenant) into(t *testing.T, status int, method, path string, header http.Header, body, out any) {
+	t.Helper()
+	answer := u.call(t, method, path, header, body)
+	if answer.status != status {
+		t.Fatalf("%s %s: status %d, not %d: %s", method, path, answer.status, status, answer.body)
+	}
+	if err := json.Unmarshal(answer.body, out); err != nil {
+		t.Fatalf("%s %s: %v in %s", method, path, err, answer.body)
+	}
 }
