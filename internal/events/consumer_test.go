@@ -497,6 +497,9 @@ func TestNewsOfThePast(t *testing.T) {
 	r.swapFile(func(f backup.File) (backup.File, error) {
 		return f.Open(1, backup.Upload{UploadID: "other", Key: "other", Token: "other"}, f.Pin, true, r.clock)
 	})
+	r.need(r.store.RecordPart(t.Context(), backup.PartWrite{
+		JobID: jobID, Attempt: 1, File: "files", UploadID: "other", At: r.clock, Part: backup.Part{Number: 1, SizeBytes: backup.BasePartSizeBytes},
+	}))
 	r.deliver(records)
 	for _, line := range r.told(0) {
 		if strings.HasPrefix(line, "UploadPartTaskFinished") {
