@@ -30,12 +30,19 @@ tools: ## Install the S3 server that the service starts on one machine
 	@$(call installed,versitygw,$(VERSITYGW)) || \
 		{ echo "go install versitygw@$(VERSITYGW)"; GOBIN=$(BIN) go install github.com/versity/versitygw/cmd/versitygw@$(VERSITYGW); }
 
+.PHONY: dynamodb-local
+dynamodb-local:
+	@if [ -d $(BIN)/dynamodb-local ]; then :; \
+	elif command -v mvn >/dev/null && command -v java >/dev/null; then echo "fetch DynamoDB Local"; \
+		mvn -q -f internal/dynamo/testdata/dynamodb-local/pom.xml dependency:copy-dependencies -DoutputDirectory=$(BIN)/dynamodb-local; \
+	else echo "SKIPPED: DynamoDB Local needs Java and Maven"; fi
+
 .PHONY: demo
 demo: build ## Back up real files, download and compare every byte: SITE_DIR=folder DB=file-or-URL choose your own
 	@SITEVAULT_DEMO_SITE="$$SITE_DIR" SITEVAULT_DEMO_DB="$$DB" $(BIN)/sitevault demo
 
 .PHONY: test
-test: tools ## Run all tests, then the concurrent packages under the race detector; skipped tests are named
+test: tools dynamodb-local ## Run all tests, then the concurrent packages under the race detector; skipped tests are named
 	go run gotest.tools/gotestsum@$(GOTESTSUM) --format pkgname-and-test-fails -- ./...
 	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then \
 		go run gotest.tools/gotestsum@$(GOTESTSUM) --format pkgname-and-test-fails -- -race $(CONCURRENT:%=./internal/%/...); \

@@ -91,7 +91,7 @@ func TestKindsInDocuments(t *testing.T) {
 		t.Skip("there are no documents to look at")
 	}
 	named := regexp.MustCompile("`((?:Provider|Export|Storage|Store|Archive|Upload|Checksum)(?:[A-Z][a-z]+)+)`")
-	ownNames := []string{"UploadParts", "UploadFiles", "UploadFile", "UploadPart", "ExportRangeUpload"} // states and tasks
+	ownNames := []string{"UploadParts", "UploadFiles", "UploadFile", "UploadPart", "ExportRangeUpload", "ProviderSeconds", "ExportBytes"} // states, tasks, metrics
 	for _, path := range documents {
 		text, err := os.ReadFile(path)
 		if err != nil {
