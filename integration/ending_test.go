@@ -88,6 +88,7 @@ func (s *story) deletedLeavesNothing(t *testing.T) {
 		return true
 	})
 	s.rest(t, "POST", "lambda", "/2015-03-31/functions/"+name+"-sweep/invocations", map[string]string{"source": "aws.events"}, nil)
+	s.swept++
 	s.alice.reaches(t, s.job.JobID, backup.Deleted)
 	s.heard.hears(t, s.job.JobID, func(e busEvent) bool { return e.DetailType == string(backup.BackupJobDeleted) })
 }
