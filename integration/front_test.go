@@ -35,6 +35,7 @@ func startFront(t *testing.T, emulator string) *front {
 	server := httptest.NewServer(&httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
+			bounded(r.Out)
 			r.Out.Host = r.In.Host // which is signed
 			r.Out.Header.Set("X-Forwarded-Proto", "https")
 		},
@@ -76,4 +77,15 @@ func (f *front) denials() []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.denied
+}
+
+// bounded lets the body end after its length. Otherwise the proxy looks once more for its end, and breaks off the
+// request if the server has answered meanwhile, since an answer closes the body.
+func bounded(r *http.Request) {
+	if r.ContentLength > 0 {
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(r.Body, r.ContentLength), r.Body}
+	}
 }

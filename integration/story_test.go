@@ -53,11 +53,11 @@ func TestDeployment(t *testing.T) {
 			break // the next scene would only fail because of this one
 		}
 	}
-	d.saveLogs(t)
 	if os.Getenv("KEEP") != "" {
 		fmt.Println("kept", d.endpoint, d.api())
 		select {}
 	}
+	d.saveLogs(t)
 }
 
 // story is what the scenes share.
