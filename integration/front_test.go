@@ -8,9 +8,11 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 // front stands before the emulator as a load balancer that ends TLS does: policies that refuse what came without TLS
@@ -39,7 +41,7 @@ func startFront(t *testing.T, emulator string) *front {
 			r.Out.Host = r.In.Host // which is signed
 			r.Out.Header.Set("X-Forwarded-Proto", "https")
 		},
-		ModifyResponse: f.note,
+		ModifyResponse: f.review,
 		FlushInterval:  -1,
 		ErrorHandler:   func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
 	})
@@ -51,26 +53,48 @@ func startFront(t *testing.T, emulator string) *front {
 	return f
 }
 
-// note keeps refusals that name a lack of rights.
-func (f *front) note(r *http.Response) error {
+// review corrects an answer that AWS gives otherwise, and keeps refusals that name a lack of rights.
+func (f *front) review(r *http.Response) error {
 	if r.StatusCode != http.StatusForbidden && r.StatusCode != http.StatusBadRequest {
 		return nil
 	}
-	head, err := io.ReadAll(io.LimitReader(r.Body, maxRefusalBytes))
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxRefusalBytes))
 	if err != nil {
 		return err
 	}
 	r.Body = struct {
 		io.Reader
 		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), r.Body), r.Body}
-	if !strings.Contains(string(head), "AccessDenied") && !strings.Contains(string(head), "not authorized") {
-		return nil
+	}{io.MultiReader(bytes.NewReader(body), r.Body), r.Body}
+	if r.Request.Header.Get("X-Amz-Target") == "AWSStepFunctions.StopExecution" && bytes.Contains(body, []byte("Execution is not running")) {
+		return alreadyStopped(r)
 	}
+	if bytes.Contains(body, []byte("AccessDenied")) || bytes.Contains(body, []byte("not authorized")) {
+		f.deny(fmt.Sprintf("%s %s %s: %s", r.Request.Method, r.Request.URL.Path, r.Request.Header.Get("X-Amz-Target"), body))
+	}
+	return nil
+}
+
+// alreadyStopped makes it success to stop an execution that has ended, as it is for AWS:
+// https://github.com/awslabs/visual-asset-management-system/issues/344 (read 2026-11).
+func alreadyStopped(r *http.Response) error {
+	body := fmt.Sprintf(`{"stopDate":%d}`, time.Now().Unix())
+	r.StatusCode, r.Status = http.StatusOK, "200 OK"
+	r.Header.Del("X-Amz-Crc32")
+	r.Header.Del("X-Amzn-Errortype")
+	r.Header.Set("Content-Length", strconv.Itoa(len(body)))
+	r.ContentLength = int64(len(body))
+	if err := r.Body.Close(); err != nil {
+		return err
+	}
+	r.Body = io.NopCloser(strings.NewReader(body))
+	return nil
+}
+
+func (f *front) deny(refusal string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.denied = append(f.denied, fmt.Sprintf("%s %s %s: %s", r.Request.Method, r.Request.URL.Path, r.Request.Header.Get("X-Amz-Target"), head))
-	return nil
+	f.denied = append(f.denied, refusal)
 }
 
 func (f *front) denials() []string {
