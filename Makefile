@@ -58,6 +58,8 @@ bench: build ## Compare with rclone and the AWS client, count small jobs: GIB=1,
 		{ echo "go install rclone@$(RCLONE)"; GOBIN=$(BIN) go install github.com/rclone/rclone@$(RCLONE); }
 	@go build -trimpath -o $(BIN)/bench ./bench
 	$(BIN)/bench -bin $(BIN) -gib $(GIB) -rounds $(ROUNDS) -jobs $(JOBS)
+	@echo "Lambda functions: size zipped, time from the start of the process to its first call for work"
+	@go test -count=1 -v -run 'TestArchives|TestFunctionsStart' ./functions | sed -n 's/^ *[a-z]*_test.go:[0-9]*: \(.*\(MB\|ready after.*\)\)$$/  \1/p'
 
 .PHONY: check
 check: format vet lint ## What CI runs first: formatting, vet, lint
