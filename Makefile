@@ -125,3 +125,11 @@ lint-templates: synth ## Check the templates with cfn-lint, which needs Python
 	@[ -x $(BIN)/cfn-lint/bin/cfn-lint ] && $(BIN)/cfn-lint/bin/cfn-lint --version | grep -q ' $(CFN_LINT)$$' || \
 		{ echo "pip install cfn-lint==$(CFN_LINT)"; python3 -m venv $(BIN)/cfn-lint && $(BIN)/cfn-lint/bin/pip -q install cfn-lint==$(CFN_LINT); }
 	$(BIN)/cfn-lint/bin/cfn-lint --ignore-checks W3005 -- dist/cdk.out/*.template.json
+
+.PHONY: integration
+integration: build ## Deploy the AWS form into an emulator on this machine and use it; needs Python 3.10 and Node 20
+	@cmp -s integration/requirements.txt $(BIN)/ministack-venv/requirements.txt || \
+		{ echo "pip install -r integration/requirements.txt"; rm -rf $(BIN)/ministack-venv && python3 -m venv $(BIN)/ministack-venv && \
+		$(BIN)/ministack-venv/bin/pip -q --disable-pip-version-check install -r integration/requirements.txt && \
+		cp integration/requirements.txt $(BIN)/ministack-venv/; }
+	SITEVAULT_INTEGRATION_CDK=aws-cdk@$(CDK) go test -count=1 -v -timeout 10m -run TestDeployment ./integration

@@ -162,7 +162,7 @@ func (d *deployment) startEmulator(t *testing.T) {
 		"MINISTACK_REGION=" + region, "MINISTACK_ACCOUNT_ID=" + accountID, "S3_DATA_DIR=" + filepath.Join(tmp, "s3"),
 		"AUTH=true", // each call is made in the name of its role, and refused where the role's policies do not allow it
 	}, d.account.environment()...)
-	python := filepath.Join(d.root, "bin", "ministack", "bin", "python")
+	python := filepath.Join(d.root, "bin", "ministack-venv", "bin", "python")
 	emulator, err := d.programs.start("ministack", env, d.work, python, "-m", "ministack")
 	if err != nil {
 		t.Fatal(err)
@@ -178,7 +178,14 @@ func (d *deployment) startEmulator(t *testing.T) {
 			return false
 		}
 		defer answer.Body.Close()
-		return answer.StatusCode == http.StatusOK
+		var health struct{ Auth string }
+		if answer.StatusCode != http.StatusOK || json.NewDecoder(answer.Body).Decode(&health) != nil {
+			return false
+		}
+		if health.Auth != "enabled" {
+			t.Fatalf("the emulator asks for no rights: auth is %q", health.Auth)
+		}
+		return true
 	})
 }
 

@@ -3,6 +3,7 @@ package integration_test
 import (
 	"errors"
 	"io"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -120,11 +121,20 @@ func (s *storage) note(t *testing.T, r *http.Request) {
 		return
 	}
 	_, object, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
+	if e2e.Kind(r) == e2e.DeleteObjects {
+		object = "any" // the body names them
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, action := range actionsOf(r) {
 		s.uses[use{signed, action, object}] = true
 	}
+}
+
+func (s *storage) used() []use {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Collect(maps.Keys(s.uses))
 }
 
 // actionsOf are the rights that the request needs at S3.
