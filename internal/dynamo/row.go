@@ -1,6 +1,7 @@
 package dynamo
 
 import (
+	"maps"
 	"strconv"
 	"time"
 
@@ -93,9 +94,39 @@ func ttl(t time.Time) int64 {
 	return t.Add(time.Second - time.Nanosecond).Unix()
 }
 
+// A checksum is text in a row: its 64 bits do not survive readers that take every number for a float.
+const checksumField = "CRC64NVME"
+
+// recode returns the item with its checksums, and those of a row within it, as f makes them.
+func recode(it item, f func(types.AttributeValue) types.AttributeValue) item {
+	recoded := maps.Clone(it)
+	for name, value := range it {
+		if name == checksumField {
+			recoded[name] = f(value)
+		} else if inner, ok := value.(*types.AttributeValueMemberM); ok && inner.Value[checksumField] != nil {
+			recoded[name] = &types.AttributeValueMemberM{Value: recode(inner.Value, f)}
+		}
+	}
+	return recoded
+}
+
+func asText(v types.AttributeValue) types.AttributeValue {
+	if n, ok := v.(*types.AttributeValueMemberN); ok {
+		return &types.AttributeValueMemberS{Value: n.Value}
+	}
+	return v
+}
+
+func asNumber(v types.AttributeValue) types.AttributeValue {
+	if s, ok := v.(*types.AttributeValueMemberS); ok {
+		return &types.AttributeValueMemberN{Value: s.Value}
+	}
+	return v
+}
+
 // marshal makes the item of a row. Times are Unix milliseconds, and NULL when zero.
 func marshal(row any) (item, error) {
-	return attributevalue.MarshalMapWithOptions(row, func(o *attributevalue.EncoderOptions) {
+	it, err := attributevalue.MarshalMapWithOptions(row, func(o *attributevalue.EncoderOptions) {
 		o.EncodeTime = func(t time.Time) (types.AttributeValue, error) {
 			if t.IsZero() {
 				return &types.AttributeValueMemberNULL{Value: true}, nil
@@ -103,12 +134,13 @@ func marshal(row any) (item, error) {
 			return millis(t), nil
 		}
 	})
+	return recode(it, asText), err
 }
 
 // unmarshal reads what marshal made; what the item does not hold stays zero.
 func unmarshal[T any](it item) (T, error) {
 	var row T
-	err := attributevalue.UnmarshalMapWithOptions(it, &row, func(o *attributevalue.DecoderOptions) {
+	err := attributevalue.UnmarshalMapWithOptions(recode(it, asNumber), &row, func(o *attributevalue.DecoderOptions) {
 		o.DecodeTime.N = func(n string) (time.Time, error) {
 			ms, err := strconv.ParseInt(n, 10, 64)
 			return time.UnixMilli(ms).UTC(), err
