@@ -286,12 +286,7 @@ func TestErrorType(t *testing.T) {
 			t.Errorf("%s: %s%s", payload, o.result, o.failure)
 		}
 	}
-	out := f.output.String()
-	for _, fact := range []string{`"requestId":"request-export-range-upload-`, `"traceId":"1-5759e988-bd862e3fe1be46a994272793"`, `"jobId":"01JD0000000000000000000000"`, `"kind":"NotFound"`} {
-		if !strings.Contains(out, fact) {
-			t.Errorf("no %s in\n%s", fact, out)
-		}
-	}
+	f.wantOutput(`"requestId":"request-export-range-upload-`, `"traceId":"1-5759e988-bd862e3fe1be46a994272793"`, `"jobId":"01JD0000000000000000000000"`, `"kind":"NotFound"`)
 }
 
 // The sweep tells the age of backups although nothing is due; a daily run that is delivered twice starts one backup.
@@ -301,9 +296,7 @@ func TestSweepAndDailyRun(t *testing.T) {
 	if o := a.function("sweep").invoke([]byte(`{"source":"aws.events"}`)); string(o.result) != `{"tended":0,"caughtUp":0}` {
 		t.Errorf("sweep: %s%s", o.result, o.failure)
 	}
-	if out := a.function("sweep").output.String(); !strings.Contains(out, `"OldestGoodBackupHours"`) || !strings.Contains(out, `"SweepTended"`) {
-		t.Errorf("no metrics in %s", out)
-	}
+	a.function("sweep").wantOutput(`"OldestGoodBackupHours"`, `"SweepTended"`)
 	input := strings.Replace(a.server.Schedules()["ada.blog"].Target.Input, "<aws.scheduler.scheduled-time>", time.Now().UTC().Format(time.RFC3339), 1)
 	var first string
 	for range 2 {

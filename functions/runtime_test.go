@@ -98,6 +98,21 @@ func (o *output) Write(p []byte) (int, error) {
 	return o.buf.Write(p)
 }
 
+// wantOutput waits until the process has written all facts: its answer may be here before its output is.
+func (f *function) wantOutput(facts ...string) {
+	f.Helper()
+	for _, fact := range facts {
+		deadline := time.Now().Add(10 * time.Second)
+		for !strings.Contains(f.output.String(), fact) {
+			if time.Now().After(deadline) {
+				f.Errorf("no %s in\n%s", fact, f.output)
+				return
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+	}
+}
+
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
