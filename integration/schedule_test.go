@@ -42,8 +42,8 @@ func (s *story) schedule(t *testing.T) *scheduler.GetScheduleOutput {
 	return schedule
 }
 
-// scheduleFires lets the site's schedule, with its target, role and input, come due now. The emulator does not fill in
-// the time, so that is done here.
+// scheduleFires lets a copy of the site's schedule, with its target, role and input, come due now. The emulator does not
+// fill in the time, so that is done here.
 func (s *story) scheduleFires(t *testing.T) {
 	schedule := s.schedule(t)
 	const placeholder = "<aws.scheduler.scheduled-time>"
@@ -53,8 +53,8 @@ func (s *story) scheduleFires(t *testing.T) {
 		t.Errorf("the schedule's input %s does not ask for the time", input)
 	}
 	schedule.Target.Input = &input
-	_, err := scheduler.NewFromConfig(s.config).UpdateSchedule(t.Context(), &scheduler.UpdateScheduleInput{
-		GroupName: schedule.GroupName, Name: schedule.Name, FlexibleTimeWindow: schedule.FlexibleTimeWindow, Target: schedule.Target,
+	_, err := scheduler.NewFromConfig(s.config).CreateSchedule(t.Context(), &scheduler.CreateScheduleInput{
+		GroupName: schedule.GroupName, Name: aws.String("now"), FlexibleTimeWindow: schedule.FlexibleTimeWindow, Target: schedule.Target,
 		ScheduleExpression: aws.String("at(" + now.Format("2006-01-02T15:04:05") + ")"),
 	})
 	if err != nil {
