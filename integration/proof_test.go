@@ -27,7 +27,7 @@ var notProven = []gap{
 	{"the time that a schedule puts into its input, its flexible window and its dead letters", "internal/schedule", "TestDailyRuns"},
 	{"that the sweeper's rule fires every five minutes (made one here), and what rules do with events that nobody takes", "infra/stacks", "TestRules"},
 	{"dead letters, retries and halved batches of functions that fail", "infra/stacks", "TestDeadLetters"},
-	{"the time to live that removes rows, and the look after it", "internal/events", "TestPurged"},
+	{"the time to live that removes rows (the stream does not say that it was that)", "internal/events", "TestPurged"},
 	{"401 for a used ticket (answered with 500)", "internal/lambdaedge/apigateway", "TestAuthorizeSocket"},
 	{"limits of the API: throttles, sizes, TLS policy, access log", "infra/stacks", "TestRESTStage"},
 	{"the Ops stack (alarms over expressions are refused)", "infra/stacks", "TestMetricsExist"},

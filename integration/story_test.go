@@ -43,6 +43,7 @@ func TestDeployment(t *testing.T) {
 		{"an execution that is stopped ends as a failed backup, which a retry completes", s.abortedEndsFailed},
 		{"a cancelled backup leaves nothing", s.cancelledLeavesNothing},
 		{"a deleted backup leaves nothing", s.deletedLeavesNothing},
+		{"what is still there when its row is purged is removed", s.purgedLeavesNothing},
 		{"the sweeper runs by its rule", s.sweeperRuns},
 		{"the logs hold the metrics of all that has happened", s.metricsAreTold},
 		{"each function may do at S3 what it has done", s.rightsAtS3},
