@@ -3,6 +3,7 @@ package e2e
 import (
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httputil"
@@ -74,8 +75,20 @@ func proxy(tb testing.TB, endpoint string) http.Handler {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
 			r.Out.Host = r.In.Host
+			bounded(r.Out)
 		},
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}
+}
+
+// bounded lets the body end after its length. Otherwise the proxy looks once more for its end, and breaks off the
+// request if the server has answered meanwhile, since an answer closes the body.
+func bounded(r *http.Request) {
+	if r.ContentLength > 0 {
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(r.Body, r.ContentLength), r.Body}
 	}
 }
 
