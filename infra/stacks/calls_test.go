@@ -57,6 +57,7 @@ type reach struct {
 
 	calls     map[string]bool // "dynamodb.GetItem"
 	variables map[string]bool
+	kinds     map[string]bool // of errors that are made, not merely asked for
 	unclear   []string
 }
 
@@ -68,7 +69,7 @@ type invocation struct {
 func reached(p *ssa.Program, from *ssa.Function, cut []string) *reach {
 	r := &reach{
 		program: p, settings: p.ImportedPackage(module + "/internal/lambdaedge").Type("Settings").Type(),
-		cut: map[string]bool{}, visited: map[*ssa.Function]bool{}, calls: map[string]bool{}, variables: map[string]bool{},
+		cut: map[string]bool{}, visited: map[*ssa.Function]bool{}, calls: map[string]bool{}, variables: map[string]bool{}, kinds: map[string]bool{},
 	}
 	for _, name := range cut {
 		r.cut[name] = false
@@ -79,7 +80,27 @@ func reached(p *ssa.Program, from *ssa.Function, cut []string) *reach {
 		r.todo = r.todo[:len(r.todo)-1]
 		r.walk(next)
 	}
+	r.tables()
 	return r
+}
+
+// tables notes the kinds that stand in variables of the packages that were reached, such as those of a service's codes.
+// The list of all kinds, in their own package, is no such table.
+func (r *reach) tables() {
+	seen := map[*ssa.Package]bool{r.program.ImportedPackage(module + "/internal/backup"): true}
+	for f := range r.visited {
+		if f.Pkg == nil || seen[f.Pkg] || !strings.HasPrefix(f.Pkg.Pkg.Path(), module) {
+			continue
+		}
+		seen[f.Pkg] = true
+		for _, block := range f.Pkg.Func("init").Blocks {
+			for _, i := range block.Instrs {
+				for _, operand := range i.Operands(nil) {
+					r.kind(i, *operand)
+				}
+			}
+		}
+	}
 }
 
 func (r *reach) enter(f *ssa.Function) {
@@ -128,6 +149,7 @@ func (r *reach) instruction(i ssa.Instruction) {
 		if f, ok := (*operand).(*ssa.Function); ok {
 			r.enter(f)
 		}
+		r.kind(i, *operand)
 	}
 	switch i := i.(type) {
 	case *ssa.MakeInterface:
@@ -145,6 +167,25 @@ func (r *reach) instruction(i ssa.Instruction) {
 		} else if callee := common.StaticCallee(); callee != nil && strings.HasPrefix(callee.String(), "(*"+module+"/internal/lambdaedge.Settings).") {
 			r.setting(common.Args[1:])
 		}
+	}
+}
+
+// kind notes the kind of an error that the instruction makes. Comparing with a kind, or asking backup.Is, makes none.
+func (r *reach) kind(user ssa.Instruction, operand ssa.Value) {
+	c, ok := operand.(*ssa.Const)
+	if !ok || c.Value == nil || c.Type().String() != module+"/internal/backup.Kind" {
+		return
+	}
+	if _, compares := user.(*ssa.BinOp); compares {
+		return
+	}
+	if call, ok := user.(ssa.CallInstruction); ok {
+		if callee := call.Common().StaticCallee(); callee != nil && callee.String() == module+"/internal/backup.Is" {
+			return
+		}
+	}
+	if kind := constant.StringVal(c.Value); kind != "" {
+		r.kinds[kind] = true
 	}
 }
 
