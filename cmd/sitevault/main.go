@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
-	_ "time/tzdata" // daily runs keep to their zones also where the system has no zone files
 )
 
 func main() {

@@ -361,9 +361,9 @@ func (f *fixture) record(jobID string, number int) {
 func (f *fixture) finish(jobID string, parts int) {
 	f.t.Helper()
 	f.advanceFile(jobID, func(file backup.File) (backup.File, error) { return file.Completing("upload", 0x1234, f.clock()) })
-	f.advanceFile(jobID, func(file backup.File) (backup.File, error) { return file.Stored(f.clock()) })
+	f.advanceFile(jobID, func(file backup.File) (backup.File, error) { return file.Stored(file.UploadID, f.clock()) })
 	f.advanceFile(jobID, func(file backup.File) (backup.File, error) {
-		return file.Inspected(backup.Archive{Entries: 7, UncompressedBytes: 99}, f.clock())
+		return file.Inspected(file.UploadID, backup.Archive{Entries: 7, UncompressedBytes: 99}, f.clock())
 	})
 	f.advanceJob(jobID, func(j backup.Job) (backup.Job, error) { return j.Finish(1, int64(parts)*partBytes, f.clock()) })
 }

@@ -176,24 +176,24 @@ func (f File) Completing(uploadID string, crc uint64, now time.Time) (File, erro
 }
 
 // Stored is T5: the storage showed our token, the pinned size and our checksum.
-func (f File) Stored(now time.Time) (File, error) {
-	if f.Status == FileStored || f.Status == FileDone {
+func (f File) Stored(uploadID string, now time.Time) (File, error) {
+	if f.Settled() && f.UploadID == uploadID {
 		return f, ErrAlready
 	}
-	if f.Status != FileCompleting {
-		return f, E(IllegalState, "file %s is %s, not completing", f.Name, f.Status)
+	if f.Status != FileCompleting || f.UploadID != uploadID {
+		return f, E(StaleAttempt, "file %s is %s with another upload", f.Name, f.Status)
 	}
 	f.Status, f.UpdatedAt = FileStored, now
 	return f, nil
 }
 
 // Inspected is T7: the stored object is a whole zip archive.
-func (f File) Inspected(a Archive, now time.Time) (File, error) {
-	if f.Status == FileDone {
+func (f File) Inspected(uploadID string, a Archive, now time.Time) (File, error) {
+	if f.Status == FileDone && f.UploadID == uploadID {
 		return f, ErrAlready
 	}
-	if f.Status != FileStored {
-		return f, E(IllegalState, "file %s is %s, not stored", f.Name, f.Status)
+	if f.Status != FileStored || f.UploadID != uploadID {
+		return f, E(StaleAttempt, "file %s is %s with another upload", f.Name, f.Status)
 	}
 	f.Status, f.Archive, f.UpdatedAt, f.FinishedAt = FileDone, a, now, now
 	return f, nil

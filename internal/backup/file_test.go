@@ -50,12 +50,12 @@ func fileIn(t *testing.T, state string) backup.File {
 	}
 	switch state {
 	case fileStored, fileDone:
-		step(f.Stored(epoch))
+		step(f.Stored(upload.UploadID, epoch))
 	case fileSwept:
 		step(f.Forget(failure(backup.ProviderUnavailable), epoch))
 	}
 	if state == fileDone {
-		step(f.Inspected(backup.Archive{Entries: 3}, epoch))
+		step(f.Inspected(upload.UploadID, backup.Archive{Entries: 3}, epoch))
 	}
 	f.Rev = 5
 	return f
@@ -112,17 +112,35 @@ func fileTransitions() []fileTransition {
 			},
 		},
 		{
-			"T5 Stored", func(f backup.File) (backup.File, error) { return f.Stored(epoch) },
+			"T5 Stored", func(f backup.File) (backup.File, error) { return f.Stored(upload.UploadID, epoch) },
 			map[string]string{
-				fileNew: illegal, fileOpen: illegal, fileComplete: "-> stored", fileStored: "already", fileDone: "already",
-				fileFailed: illegal, fileSwept: illegal, fileUnopened: illegal,
+				fileNew: stale, fileOpen: stale, fileComplete: "-> stored", fileStored: "already", fileDone: "already",
+				fileFailed: stale, fileSwept: stale, fileUnopened: stale,
 			},
 		},
 		{
-			"T7 Inspected", func(f backup.File) (backup.File, error) { return f.Inspected(backup.Archive{Entries: 1}, epoch) },
+			"T5 Stored by another upload", func(f backup.File) (backup.File, error) { return f.Stored(fresh.UploadID, epoch) },
 			map[string]string{
-				fileNew: illegal, fileOpen: illegal, fileComplete: illegal, fileStored: "-> done", fileDone: "already",
-				fileFailed: illegal, fileSwept: illegal, fileUnopened: illegal,
+				fileNew: stale, fileOpen: stale, fileComplete: stale, fileStored: stale, fileDone: stale,
+				fileFailed: stale, fileSwept: stale, fileUnopened: stale,
+			},
+		},
+		{
+			"T7 Inspected", func(f backup.File) (backup.File, error) {
+				return f.Inspected(upload.UploadID, backup.Archive{Entries: 1}, epoch)
+			},
+			map[string]string{
+				fileNew: stale, fileOpen: stale, fileComplete: stale, fileStored: "-> done", fileDone: "already",
+				fileFailed: stale, fileSwept: stale, fileUnopened: stale,
+			},
+		},
+		{
+			"T7 Inspected, another upload", func(f backup.File) (backup.File, error) {
+				return f.Inspected(fresh.UploadID, backup.Archive{Entries: 1}, epoch)
+			},
+			map[string]string{
+				fileNew: stale, fileOpen: stale, fileComplete: stale, fileStored: stale, fileDone: stale,
+				fileFailed: stale, fileSwept: stale, fileUnopened: stale,
 			},
 		},
 		{

@@ -554,8 +554,8 @@ func (w *world) workerFor(j backup.Job, name string) *worker {
 		return w.completer(j, f)
 	case f.Status == backup.FileStored:
 		return w.worker(j, "inspect", func() bool {
-			return w.changeFile(backup.Guard(j.JobID, j.Attempt), name, func(f backup.File) (backup.File, error) {
-				return f.Inspected(backup.Archive{Entries: 1}, w.now)
+			return w.changeFile(backup.Guard(j.JobID, j.Attempt), name, func(g backup.File) (backup.File, error) {
+				return g.Inspected(f.UploadID, backup.Archive{Entries: 1}, w.now)
 			})
 		})
 	case f.Status == backup.FileDone:
@@ -647,7 +647,7 @@ func (w *world) completer(j backup.Job, f backup.File) *worker {
 			return w.objects[f.Key].token == f.Token // HEAD decides
 		},
 		func() bool {
-			return w.changeFile(guard, f.Name, func(f backup.File) (backup.File, error) { return f.Stored(w.now) })
+			return w.changeFile(guard, f.Name, func(g backup.File) (backup.File, error) { return g.Stored(f.UploadID, w.now) })
 		},
 	)
 }

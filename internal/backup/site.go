@@ -5,6 +5,7 @@ import (
 	"hash/fnv"
 	"net/url"
 	"time"
+	_ "time/tzdata" // daily runs keep to their zones also where the system has no zone files, as some Lambda images
 )
 
 // Site is what is backed up.

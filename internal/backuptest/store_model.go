@@ -198,9 +198,9 @@ func (w *modelRun) fileTransitions(job backup.Job, f backup.File) map[string]fun
 		},
 		"resume":     func() (backup.File, error) { return f.Resume(job.Attempt, w.now) },
 		"completing": func() (backup.File, error) { return f.Completing(f.UploadID, 1<<63+5, w.now) },
-		"stored":     func() (backup.File, error) { return f.Stored(w.now) },
+		"stored":     func() (backup.File, error) { return f.Stored(f.UploadID, w.now) },
 		"inspected": func() (backup.File, error) {
-			return f.Inspected(backup.Archive{Entries: 3, UncompressedBytes: 4}, w.now)
+			return f.Inspected(f.UploadID, backup.Archive{Entries: 3, UncompressedBytes: 4}, w.now)
 		},
 		"fail":   func() (backup.File, error) { return f.Fail(failure, w.now) },
 		"forget": func() (backup.File, error) { return f.Forget(failure, w.now) },

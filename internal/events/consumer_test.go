@@ -299,9 +299,11 @@ func TestWholeBackup(t *testing.T) {
 		{"completing", func() {
 			r.swapFile(func(f backup.File) (backup.File, error) { return f.Completing("upload", 7, r.clock) })
 		}, nil, "running urgent true"},
-		{"stored", func() { r.swapFile(func(f backup.File) (backup.File, error) { return f.Stored(r.clock) }) }, nil, "running urgent true"},
+		{"stored", func() { r.swapFile(func(f backup.File) (backup.File, error) { return f.Stored(f.UploadID, r.clock) }) }, nil, "running urgent true"},
 		{"file done", func() {
-			r.swapFile(func(f backup.File) (backup.File, error) { return f.Inspected(backup.Archive{Entries: 1}, r.clock) })
+			r.swapFile(func(f backup.File) (backup.File, error) {
+				return f.Inspected(f.UploadID, backup.Archive{Entries: 1}, r.clock)
+			})
 		}, []string{"UploadFileTaskFinished done files"}, "running urgent true"},
 		{"done", func() { r.swap(func(j backup.Job) (backup.Job, error) { return j.Finish(1, 20<<24, r.clock) }) }, []string{"BackupJobFinished done"}, "done urgent true"},
 		{"kept longer", func() {

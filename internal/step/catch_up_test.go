@@ -3,7 +3,9 @@ package step_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -96,7 +98,7 @@ func TestCatchUpLeavesOthersAlone(t *testing.T) {
 	r.need(second(r.backups().Cancel(t.Context(), "ada", r.onlyJob("blog").JobID)))
 	r.faults.arm(fault{n: 1})
 	started, err := r.catchUp("changed", "blog")
-	if fired := r.faults.disarm(); fired == "" || started != 1 || err == nil || !strings.Contains(err.Error(), "site changed") {
+	if fired := r.faults.disarm(); fired == "" || started != 1 || err == nil || !strings.Contains(err.Error(), "catch up on site") {
 		t.Errorf("%d started, %v; fault at %q", started, err, fired)
 	}
 	broken := errors.New("no index")
@@ -105,5 +107,45 @@ func TestCatchUpLeavesOthersAlone(t *testing.T) {
 	}.Run(t.Context())
 	if !errors.Is(err, broken) {
 		t.Errorf("%v", err)
+	}
+}
+
+// Sites whose providers have failed for weeks stand first in the index and last here: a run that got lost does not wait
+// behind them.
+func TestCatchUpBeginsWithTheShortestWaiting(t *testing.T) {
+	r := newRig(t)
+	r.scheduled("lost", "03:00", "")
+	r.passes(24*time.Hour + 29*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	backups := r.backups()
+	backups.Sites = lostFirst{backups.Sites, make(chan struct{}), new(sync.Once)}
+	started, err := step.CatchUp{Backups: backups, Waiting: func(_ context.Context, before time.Time, _ int) (all []backup.Waiting, _ error) {
+		for i := range 1000 {
+			all = append(all, backup.Waiting{UserID: "ada", SiteID: fmt.Sprintf("dead-%d", i), Since: before.Add(-time.Hour)})
+		}
+		return append(all, backup.Waiting{UserID: "ada", SiteID: "lost", Since: before}), nil
+	}}.Run(ctx)
+	if started != 1 || err != nil {
+		t.Errorf("%d started, %v", started, err)
+	}
+}
+
+// lostFirst lets nobody look at another site before the one that lost its run.
+type lostFirst struct {
+	step.SiteStore
+	found chan struct{} // closed by the first look at it
+	once  *sync.Once
+}
+
+func (l lostFirst) GetSite(ctx context.Context, userID, siteID string) (backup.Site, error) {
+	if siteID == "lost" {
+		l.once.Do(func() { close(l.found) })
+	}
+	select {
+	case <-l.found:
+		return l.SiteStore.GetSite(ctx, userID, siteID)
+	case <-ctx.Done():
+		return backup.Site{}, ctx.Err()
 	}
 }

@@ -322,9 +322,9 @@ func TestSweepLeavesOthersAlone(t *testing.T) {
 	}
 }
 
-// One job that cannot be tended is put off and does not keep the others, on this page or the next, from their turn.
+// One job that cannot be tended is put off and does not keep the others from their turn.
 func TestFailingJobDoesNotStarveOthers(t *testing.T) {
-	const jobs = 230 // more than two pages
+	const jobs = 230
 	r := rigOn(t, backuptest.NewMemoryStore())
 	for i := range jobs {
 		site := backup.Site{UserID: "ada", SiteID: fmt.Sprintf("site-%d", i), Providers: []backup.Provider{{Name: "files", URL: "https://example.org/"}}}.WithDefaults()

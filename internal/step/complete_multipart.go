@@ -51,7 +51,7 @@ func (s CompleteMultipart) Handle(ctx context.Context, in FileIn) (FileOut, erro
 		return FileOut{}, err
 	}
 	_, err = advanceFile(ctx, s.Files, guard, in.File, func(f backup.File) (backup.File, error) {
-		return f.Stored(s.Now())
+		return f.Stored(file.UploadID, s.Now())
 	})
 	return FileOut{}, err
 }

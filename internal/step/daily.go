@@ -2,8 +2,9 @@ package step
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -42,31 +43,31 @@ const (
 	overdueAfter = 25 * time.Hour
 	// runGrace is how late a schedule may deliver a run without anything being wrong.
 	runGrace = time.Hour
-	// maxOverdue bounds one call; the longest waiting go first.
-	maxOverdue = 1000
+	// maxOverdue bounds one call.
+	maxOverdue = 10_000
 )
 
 // Run returns how many runs it has started. The error joins those of single sites, which do not keep the others waiting.
+// The shortest waiting go first: whoever has waited for weeks has a provider that fails every day, not a run that got lost.
 func (c CatchUp) Run(ctx context.Context) (started int, err error) {
 	now := c.Backups.Now()
 	waiting, err := c.Waiting(ctx, now.Add(-overdueAfter), maxOverdue)
 	if err != nil {
 		return 0, err
 	}
-	var failed []error
-	for _, w := range waiting {
-		if ctx.Err() != nil {
-			break // the next call goes on
-		}
+	slices.Reverse(waiting)
+	var count atomic.Int64
+	_, err = each(ctx, slices.Values(waiting), func(w backup.Waiting) error {
 		ran, err := c.start(ctx, w, now)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("catch up on site %s of user %s: %w", w.SiteID, w.UserID, err))
+			return fmt.Errorf("catch up on site %s of user %s: %w", w.SiteID, w.UserID, err)
 		}
 		if ran {
-			started++
+			count.Add(1)
 		}
-	}
-	return started, errors.Join(failed...)
+		return nil
+	})
+	return int(count.Load()), err
 }
 
 func (c CatchUp) start(ctx context.Context, w backup.Waiting, now time.Time) (started bool, err error) {

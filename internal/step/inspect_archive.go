@@ -30,7 +30,7 @@ func (s InspectArchive) Handle(ctx context.Context, in FileIn) (FileOut, error) 
 		return FileOut{}, err
 	}
 	_, err = advanceFile(ctx, s.Files, backup.Guard(in.JobID, in.Attempt), in.File, func(f backup.File) (backup.File, error) {
-		return f.Inspected(found, s.Now())
+		return f.Inspected(file.UploadID, found, s.Now())
 	})
 	return FileOut{}, err
 }

@@ -2,6 +2,7 @@ package step
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -90,7 +91,8 @@ func knownSite(ctx context.Context, sites SiteStore, userID, siteID string) (bac
 }
 
 // Delete removes a site and its schedule. Its backups stay until their time is over. The schedule goes first: a site
-// without a schedule is visible and can be deleted again, a schedule without its site starts nothing.
+// without a schedule is visible and can be deleted again, a schedule without its site starts nothing. A site that stays
+// after all, since it was changed meanwhile, gets its schedule back.
 func (s Sites) Delete(ctx context.Context, userID, siteID string) error {
 	site, err := s.Get(ctx, userID, siteID)
 	if err != nil {
@@ -99,5 +101,9 @@ func (s Sites) Delete(ctx context.Context, userID, siteID string) error {
 	if err := s.Schedules.Delete(ctx, userID, siteID); err != nil {
 		return err
 	}
-	return s.Store.DeleteSite(ctx, userID, siteID, site.Rev)
+	err = s.Store.DeleteSite(ctx, userID, siteID, site.Rev)
+	if err == nil || backup.Is(err, backup.NotFound) {
+		return err
+	}
+	return errors.Join(err, s.schedule(context.WithoutCancel(ctx), site))
 }

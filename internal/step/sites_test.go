@@ -110,6 +110,31 @@ func TestSiteAndScheduleStayTogether(t *testing.T) {
 	}
 }
 
+// A site that is changed while it is deleted stays, and so does its schedule, as changed.
+func TestSiteChangedWhileDeleted(t *testing.T) {
+	r, sites, kept := siteCases(t)
+	_, _, err := sites.Put(t.Context(), newSite(), 0)
+	r.need(err)
+	changed := newSite()
+	changed.Schedule.At = "12:00"
+	sites.Store = changesFirst{sites.Store, func() { r.need(third(sites.Put(t.Context(), changed, 0))) }}
+	r.wantKind(sites.Delete(t.Context(), "ada", "blog"), backup.Conflict, "delete")
+	if got := kept.kept["ada/blog"]; got.Schedule.At != "12:00" {
+		t.Errorf("scheduled: %+v", kept.kept)
+	}
+}
+
+// changesFirst lets a change through before each deletion.
+type changesFirst struct {
+	step.SiteStore
+	change func()
+}
+
+func (c changesFirst) DeleteSite(ctx context.Context, userID, siteID string, rev int64) error {
+	c.change()
+	return c.SiteStore.DeleteSite(ctx, userID, siteID, rev)
+}
+
 // A foreign site, an absent one and an impossible id are answered the same.
 func TestForeignSite(t *testing.T) {
 	r, sites, _ := siteCases(t)

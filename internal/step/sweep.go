@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
+	"slices"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -23,46 +26,53 @@ type Sweep struct {
 }
 
 const (
-	sweepPage    = 100
-	tendedAtOnce = 16
-	sweepPages   = 50 // one run tends at most sweepPage x sweepPages jobs, the next run goes on
+	maxTended = 5000 // in one run, the next run goes on
 	// postponed is how long a job waits that could not be tended, so that it does not stand before all others.
 	postponed = 5 * time.Minute
 )
 
-// Run tends the due jobs and returns how many there were. The error joins those of single jobs, which do not keep the
-// others from being tended.
+// Run tends the due jobs and returns how many it took up. They are listed once: an index that lags behind would list
+// again what has just been tended. The error joins those of single jobs, which do not keep the others from being tended.
 func (s Sweep) Run(ctx context.Context) (tended int, err error) {
-	var failed []error
-	for range sweepPages {
-		due, err := s.Jobs.DueJobs(ctx, s.Now(), sweepPage)
-		if err != nil {
-			return tended, err
-		}
-		failed = append(failed, s.tendAll(ctx, due))
-		tended += len(due)
-		if len(due) < sweepPage || ctx.Err() != nil {
-			break
-		}
+	due, err := s.Jobs.DueJobs(ctx, s.Now(), maxTended)
+	if err != nil {
+		return 0, err
 	}
-	return tended, errors.Join(failed...)
+	return each(ctx, slices.Values(due), func(job backup.Job) error {
+		err := s.tend(ctx, job)
+		if err == nil {
+			return nil
+		}
+		return errors.Join(fmt.Errorf("tend job %s: %w", job.JobID, err), s.postpone(ctx, job))
+	})
 }
 
-// tendAll tends several jobs at a time, since nearly all of it is waiting for the storage.
-func (s Sweep) tendAll(ctx context.Context, due []backup.Job) error {
-	failed := make([]error, len(due))
-	var tending errgroup.Group
-	tending.SetLimit(tendedAtOnce)
-	for i, job := range due {
-		tending.Go(func() error {
-			if err := s.tend(ctx, job); err != nil {
-				failed[i] = errors.Join(fmt.Errorf("tend job %s: %w", job.JobID, err), s.postpone(ctx, job))
+// atOnce is how many items each works on at the same time.
+const atOnce = 16
+
+// each works on several items at a time, since nearly all of it is waiting for others, and takes up no more once ctx
+// has ended. One item's error does not keep the others from being worked on.
+func each[T any](ctx context.Context, items iter.Seq[T], work func(T) error) (begun int, err error) {
+	var group errgroup.Group
+	group.SetLimit(atOnce)
+	var mu sync.Mutex
+	var failed []error
+	for item := range items {
+		if ctx.Err() != nil {
+			break
+		}
+		begun++
+		group.Go(func() error {
+			if err := work(item); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = append(failed, err)
 			}
 			return nil
 		})
 	}
-	_ = tending.Wait() // failures are kept one by one
-	return errors.Join(failed...)
+	_ = group.Wait() // failures are kept one by one
+	return begun, errors.Join(failed...)
 }
 
 func (s Sweep) tend(ctx context.Context, job backup.Job) error {
