@@ -310,14 +310,14 @@ func TestRules(t *testing.T) {
 		"SweepRule": `null`,
 		"ExecutionEndedRule": `{"detail":{"stateMachineArn":[{"Ref":"` + machine + `"}],"status":["TIMED_OUT","FAILED","ABORTED"]},` +
 			`"detail-type":["Step Functions Execution Status Change"],"source":["aws.states"]}`,
-		"DeletingRule": `{"detail-type":["BackupJobDeleting"],"source":["sitevault"]}`,
-		"FailedRule":   `{"detail":{"status":["failed"]},"detail-type":["BackupJobFinished"],"source":["sitevault"]}`,
+		"DeletingRule":  `{"detail-type":["BackupJobDeleting"],"source":["sitevault"]}`,
+		"CancelledRule": `{"detail":{"failureKind":["Cancelled"]},"detail-type":["BackupJobFinished"],"source":["sitevault"]}`,
 	} {
 		rule := named(t, d.app, "AWS::Events::Rule", name)
 		if got := text(rule.at("EventPattern")); got != want {
 			t.Errorf("%s: %s", name, got)
 		}
-		if ownBus := rule.at("EventBusName") != nil; ownBus != (name == "DeletingRule" || name == "FailedRule") {
+		if ownBus := rule.at("EventBusName") != nil; ownBus != (name == "DeletingRule" || name == "CancelledRule") {
 			t.Errorf("%s is on the wrong bus", name)
 		}
 	}

@@ -47,11 +47,11 @@ func (a *App) addRules() {
 		Description: jsii.String("A job is to be deleted"), EventBus: a.bus,
 		EventPattern: &awsevents.EventPattern{Source: jsii.Strings(EventSource), DetailType: jsii.Strings(string(backup.BackupJobDeleting))},
 	})
-	a.rule("Failed", clean, eventMaxAgeMinutes, &awsevents.RuleProps{
-		Description: jsii.String("A job failed"), EventBus: a.bus,
+	a.rule("Cancelled", clean, eventMaxAgeMinutes, &awsevents.RuleProps{
+		Description: jsii.String("A job was cancelled"), EventBus: a.bus,
 		EventPattern: &awsevents.EventPattern{
 			Source: jsii.Strings(EventSource), DetailType: jsii.Strings(string(backup.BackupJobFinished)),
-			Detail: &map[string]any{"status": []string{string(backup.Failed)}},
+			Detail: &map[string]any{"failureKind": []string{string(backup.Cancelled)}},
 		},
 	})
 }
@@ -104,7 +104,7 @@ func (a *App) addScheduleRights() {
 // long; whatever is lost here is a push, an event or a second look at a bucket, never a state.
 const (
 	streamBatch       = 100
-	streamParallel    = 10 // batches of one shard at a time; the rows of one job stay in order
+	streamParallel    = 10 // batches of one shard at a time; the changes of one row stay in order
 	streamWindow      = 1  // seconds; also the pace of pushes
 	streamRetries     = 8
 	streamMaxAgeHours = 6

@@ -14,6 +14,7 @@ var (
 	siteIDPattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 	providerPattern = regexp.MustCompile(`^[a-z][a-z0-9-]{0,31}$`)
 	secretPattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
+	zonePattern     = regexp.MustCompile(`^[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$`)
 	userIDPattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
 )
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/url"
+	"slices"
 	"time"
 	_ "time/tzdata" // daily runs keep to their zones also where the system has no zone files, as some Lambda images
 )
@@ -121,6 +122,10 @@ func (p Provider) validate() error {
 	return nil
 }
 
+// noZones are what machines call so although no place has their time. Their other inventions ("posix/Europe/Berlin",
+// "localtime") begin in lower case; EventBridge Scheduler knows none of them.
+var noZones = []string{"Local", "Factory"}
+
 type dailyClock struct {
 	hour, minute int
 	zone         *time.Location
@@ -135,7 +140,7 @@ func (s Schedule) clock() (dailyClock, error) {
 		return dailyClock{}, E(InvalidRequest, "schedule.at is a time of day such as \"03:30\", not %q", s.At)
 	}
 	zone, err := time.LoadLocation(s.TimeZone)
-	if err != nil || s.TimeZone == "Local" {
+	if err != nil || (s.TimeZone != "" && !zonePattern.MatchString(s.TimeZone)) || slices.Contains(noZones, s.TimeZone) {
 		return dailyClock{}, E(InvalidRequest, "schedule.timeZone %q is not an IANA time zone such as \"Europe/Berlin\"", s.TimeZone)
 	}
 	return dailyClock{at.Hour(), at.Minute(), zone}, nil

@@ -103,6 +103,10 @@ func TestSiteValidate(t *testing.T) {
 		{"words", schedule(backup.Schedule{At: "noon"}), false},
 		{"no time", schedule(backup.Schedule{}), false},
 		{"unknown zone", schedule(backup.Schedule{At: "03:30", TimeZone: "Mars/Olympus"}), false},
+		{"an old zone", schedule(backup.Schedule{At: "23:59", TimeZone: "EST5EDT"}), true},
+		{"another spelling of a zone", schedule(backup.Schedule{At: "03:30", TimeZone: "posix/Europe/Berlin"}), false},
+		{"a zone of leap seconds", schedule(backup.Schedule{At: "03:30", TimeZone: "right/UTC"}), false},
+		{"no zone", schedule(backup.Schedule{At: "03:30", TimeZone: "Factory"}), false},
 		{"the machine's zone", schedule(backup.Schedule{At: "03:30", TimeZone: "Local"}), false},
 		{"zone as a path", schedule(backup.Schedule{At: "03:30", TimeZone: "../../etc/passwd"}), false},
 	} {

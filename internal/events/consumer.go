@@ -53,8 +53,9 @@ const maxJobs = 8
 func (c Consumer) Handle(ctx context.Context, in lambdaevents.DynamoDBEvent) (lambdaevents.DynamoDBEventResponse, error) {
 	b := batch{Consumer: c, records: in.Records, failed: len(in.Records), views: map[string]func() (step.View, error){}}
 	b.read(ctx)
+	b.follow(ctx) // before the events: it is the one thing here that nobody else makes up for
 	b.publish(ctx)
-	b.settle(ctx)
+	b.count(ctx)
 	b.push(ctx)
 	return b.answer(), nil
 }
@@ -167,20 +168,23 @@ func (b *batch) later(place int, w backup.PartWrite, task backup.Batch) bool {
 	})
 }
 
-// settle does what else follows from the changes that were told, and counts them.
-func (b *batch) settle(ctx context.Context) {
+// follow does what else follows from the changes. All of it may be done twice.
+func (b *batch) follow(ctx context.Context) {
 	for i, c := range b.told() {
-		if err := b.follow(ctx, b.records[i], c); err != nil {
+		if err := b.followOne(ctx, b.records[i], c); err != nil {
 			b.fail(ctx, i, "follow change", err)
 			break
 		}
 	}
+}
+
+func (b *batch) count(ctx context.Context) {
 	for _, c := range b.told() {
 		b.Metrics.Record(ctx, telemetry.FromChange(c)...)
 	}
 }
 
-func (b *batch) follow(ctx context.Context, r lambdaevents.DynamoDBEventRecord, c backup.Change) error {
+func (b *batch) followOne(ctx context.Context, r lambdaevents.DynamoDBEventRecord, c backup.Change) error {
 	switch {
 	case c.Job == nil:
 		return nil
@@ -202,9 +206,14 @@ func (b *batch) purged(ctx context.Context, job backup.Job) error {
 	return err
 }
 
+// pushTime bounds the pushes of a batch, so that watchers who take long hold up no later batch.
+const pushTime = 5 * time.Second
+
 // push tells the watchers of each job in the batch its state, changes of status at once and progress at most once a
 // second. What fails is only counted: the next push carries the same facts, and clients read when they hear nothing.
 func (b *batch) push(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, pushTime)
+	defer cancel()
 	urgent := map[string]bool{}
 	for _, c := range b.changes {
 		if c.JobID != "" && !removed(c) {

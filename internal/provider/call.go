@@ -16,8 +16,9 @@ import (
 
 // call is one request and the name that it has in errors.
 type call struct {
-	req  *http.Request
-	name string // "GET https://host/path"
+	req    *http.Request
+	name   string // "GET https://host/path"
+	export step.Export
 }
 
 func (c *Client) newCall(ctx context.Context, method string, e step.Export) (call, error) {
@@ -25,7 +26,7 @@ func (c *Client) newCall(ctx context.Context, method string, e step.Export) (cal
 	if err != nil || req.URL.Host == "" || (req.URL.Scheme != "http" && req.URL.Scheme != "https") {
 		return call{}, backup.E(backup.InvalidRequest, "the export's URL is not an absolute http or https URL")
 	}
-	cl := call{req: req, name: method + " " + publicPart(req.URL)}
+	cl := call{req: req, name: method + " " + publicPart(req.URL), export: e}
 	req.Header.Set("User-Agent", c.userAgent)
 	req.Header.Set("Accept-Encoding", "identity")
 	if e.BackupID != "" {

@@ -43,6 +43,8 @@ type Secrets interface {
 	// Authorization is the whole value of the header, scheme included; SecretMissing when there is none. It is asked
 	// for every request, so an implementation behind a network keeps what it read for a short while.
 	Authorization(ctx context.Context, userID, ref string) (string, error)
+	// Forget lets go of what is kept of a secret: the next Authorization reads it anew.
+	Forget(userID, ref string)
 }
 
 // Timeouts bound the phases of a request; zero means the default. How long a whole range may take is for the
@@ -128,9 +130,26 @@ type answer struct {
 	body *stream
 }
 
-// do sends the request once. The transport is used without http.Client, which would follow redirects and put the
-// whole URL into its errors.
+// do sends the request, and once more if its secret was refused and has been replaced since it was read.
 func (c *Client) do(ctx context.Context, cl call) (*answer, error) {
+	a, err := c.send(ctx, cl)
+	if err != nil || cl.export.SecretRef == "" || statusKind(a.StatusCode, false) != backup.ProviderRefused {
+		return a, err
+	}
+	c.secrets.Forget(cl.export.UserID, cl.export.SecretRef)
+	value, err := c.authorization(ctx, cl.export)
+	if err != nil || value == cl.req.Header.Get("Authorization") {
+		return a, nil // the refusal says more than an error
+	}
+	a.discard()
+	cl.req = cl.req.Clone(ctx)
+	cl.req.Header.Set("Authorization", value)
+	return c.send(ctx, cl)
+}
+
+// send sends the request once. The transport is used without http.Client, which would follow redirects and put the
+// whole URL into its errors.
+func (c *Client) send(ctx context.Context, cl call) (*answer, error) {
 	reqCtx, cancel := context.WithCancel(ctx)
 	resp, err := c.transport.RoundTrip(cl.req.WithContext(reqCtx)) //nolint:bodyclose // the answer's stream closes it
 	if err != nil {

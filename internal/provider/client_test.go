@@ -38,6 +38,8 @@ func (storedSecrets) Authorization(_ context.Context, userID, ref string) (strin
 	return "Bearer " + headerCanary, nil
 }
 
+func (storedSecrets) Forget(string, string) {}
+
 func loopbackGuard(t testing.TB) *provider.Guard {
 	g, err := provider.ParseGuard([]string{"127.0.0.1"})
 	if err != nil {
@@ -634,6 +636,8 @@ type fixedSecret string
 func (s fixedSecret) Authorization(context.Context, string, string) (string, error) {
 	return string(s), nil
 }
+
+func (fixedSecret) Forget(string, string) {}
 
 // Over TLS a trusted server is read, an untrusted one is nothing to try again.
 func TestTLS(t *testing.T) {

@@ -43,6 +43,9 @@ func (d SecretDir) Authorization(_ context.Context, userID, ref string) (string,
 	return AuthorizationValue(string(content)), nil
 }
 
+// Forget has nothing to do.
+func (d SecretDir) Forget(string, string) {}
+
 // read follows no link out of the folder and opens nothing but files: a named pipe would block.
 func (d SecretDir) read(name string) ([]byte, error) {
 	root, err := os.OpenRoot(string(d))

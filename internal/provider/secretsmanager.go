@@ -14,15 +14,16 @@ import (
 )
 
 const (
-	// secretLife is how long a process goes on with a secret that it has read: a replaced secret counts everywhere this
-	// long after it was replaced.
+	// secretLife is how long a process goes on with a secret that it has read, unless the provider refuses it: a replaced
+	// secret counts everywhere this long after it was replaced.
 	secretLife = 5 * time.Minute
 	// maxCachedSecrets bounds what a process keeps in memory.
 	maxCachedSecrets = 1000
 )
 
 // SecretsManager reads secrets from AWS Secrets Manager under the names <prefix>/<userID>/<ref>. It asks for a secret
-// once in five minutes, and again at once for one that was not there. It is safe for concurrent use.
+// once in five minutes, and again at once for one that was not there or that a provider refused. It is safe for
+// concurrent use.
 type SecretsManager struct {
 	client *secretsmanager.Client
 	prefix string
@@ -49,7 +50,7 @@ func (s *SecretsManager) Authorization(ctx context.Context, userID, ref string) 
 	if !secretUserPattern.MatchString(userID) || !secretRefPattern.MatchString(ref) {
 		return "", backup.E(backup.SecretMissing, "secret: %q of user %q cannot be the name of a secret", ref, userID)
 	}
-	name := s.prefix + "/" + userID + "/" + ref
+	name := s.name(userID, ref)
 	if value, ok := s.recall(name); ok {
 		return value, nil
 	}
@@ -60,6 +61,15 @@ func (s *SecretsManager) Authorization(ctx context.Context, userID, ref string) 
 	value := AuthorizationValue(content)
 	s.keep(name, value)
 	return value, nil
+}
+
+func (s *SecretsManager) name(userID, ref string) string { return s.prefix + "/" + userID + "/" + ref }
+
+// Forget implements Secrets.
+func (s *SecretsManager) Forget(userID, ref string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.cached, s.name(userID, ref))
 }
 
 func (s *SecretsManager) read(ctx context.Context, name string) (string, error) {

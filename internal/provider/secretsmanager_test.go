@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -41,6 +44,42 @@ func TestSecretsManagerRemembers(t *testing.T) {
 	want("Bearer first", 1, "just before five minutes")
 	*now = now.Add(time.Second)
 	want("Basic c2Vjb25k", 2, "after five minutes")
+}
+
+// A secret that was replaced together with the provider's is read anew at the first refusal. One that is refused although
+// it is the present one is refused.
+func TestReplacedSecret(t *testing.T) {
+	server, secrets, _ := managed(t)
+	var sent []string
+	export := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		sent = append(sent, r.Header.Get("Authorization"))
+		if sent[len(sent)-1] != "Bearer second" {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("ETag", `"1"`)
+		w.Header().Set("Accept-Ranges", "bytes")
+		w.Header().Set("Content-Length", "7")
+	}))
+	t.Cleanup(export.Close)
+	c := provider.New(provider.Config{Guard: loopbackGuard(t), Secrets: secrets})
+	t.Cleanup(c.Close)
+
+	server.PutSecret("sitevault/secrets/ann/token", "first")
+	if _, err := c.Pin(t.Context(), exportAt(export.URL)); !backup.Is(err, backup.ProviderRefused) {
+		t.Errorf("%v", err)
+	}
+	server.PutSecret("sitevault/secrets/ann/token", "second")
+	pin, err := c.Pin(t.Context(), exportAt(export.URL))
+	if err != nil || pin.SizeBytes != 7 {
+		t.Errorf("%+v, %v", pin, err)
+	}
+	if want := []string{"Bearer first", "Bearer first", "Bearer second"}; !slices.Equal(sent, want) {
+		t.Errorf("sent %q", sent)
+	}
+	if calls := server.Calls("GetSecretValue"); calls != 3 {
+		t.Errorf("asked for the secret %d times", calls)
+	}
 }
 
 // A secret that is not stored, or waits for its deletion, is missing; it is asked for again at once.

@@ -109,12 +109,14 @@ func laterAttempts(attempt int) func(key string) bool {
 	return func(key string) bool { return backup.KeyAttempt(key) > attempt }
 }
 
-// Remove takes a deleting job to deleted: its execution is stopped, its uploads are aborted and every version of its
+// Remove takes a deleting job to deleted: its execution is stopped if there may be one, its uploads are aborted and every version of its
 // objects is deleted, once at once and once more when no worker can still be alive.
 func (c Cleaner) Remove(ctx context.Context, job backup.Job) error {
 	began := c.Now()
-	if err := c.Executions.Stop(ctx, job.JobID, job.Attempt); err != nil {
-		return err
+	if !job.Outlived(began, c.Policy) {
+		if err := c.Executions.Stop(ctx, job.JobID, job.Attempt); err != nil {
+			return err
+		}
 	}
 	if _, err := c.Storage.AbortUploads(ctx, job.Prefix(), nil); err != nil {
 		return err

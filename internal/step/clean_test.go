@@ -258,7 +258,12 @@ func TestSweepTends(t *testing.T) {
 				r.passes(60 * 24 * time.Hour)
 				return job
 			},
-			func(r *rig, job backup.Job) { r.wantRemoved(job) },
+			func(r *rig, job backup.Job) {
+				r.wantRemoved(job)
+				if len(r.executions.stopped) != 0 {
+					r.Errorf("stopped %v, which ended by themselves long ago", r.executions.stopped)
+				}
+			},
 		},
 		{
 			"a deletion that broke off",
@@ -276,6 +281,9 @@ func TestSweepTends(t *testing.T) {
 					r.Errorf("job is %s", job.Status)
 				}
 				r.wantNothingLeft(job)
+				if len(r.executions.stopped) != 1 {
+					r.Errorf("stopped %v", r.executions.stopped)
+				}
 			},
 		},
 	} {
