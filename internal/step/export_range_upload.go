@@ -51,11 +51,14 @@ func (s ExportRangeUpload) Handle(ctx context.Context, in ExportRangeUploadIn) (
 		return ExportRangeUploadOut{}, err
 	}
 	err = transfer.Run(ctx, b.ranges(), b.store)
+	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		err = b.outOfTime(err)
+	}
 	if err != nil {
 		honourRetryAfter(ctx, err)
 		return ExportRangeUploadOut{}, err
 	}
-	return ExportRangeUploadOut{Parts: len(b.missing)}, nil
+	return ExportRangeUploadOut{Parts: b.moved}, nil
 }
 
 // batch is one call's work.
@@ -65,6 +68,7 @@ type batch struct {
 	file    backup.File
 	export  Export
 	missing []int
+	moved   int // parts recorded by this call
 }
 
 func (s ExportRangeUpload) batch(ctx context.Context, in ExportRangeUploadIn) (*batch, error) {
@@ -143,11 +147,27 @@ func (b *batch) store(ctx context.Context, number int, body *transfer.Body) erro
 	if err != nil {
 		return err
 	}
-	return b.Files.RecordPart(ctx, backup.PartWrite{
+	err = b.Files.RecordPart(ctx, backup.PartWrite{
 		JobID: b.in.JobID, Attempt: b.in.Attempt, File: b.in.File, UploadID: b.in.UploadID,
 		Part: backup.Part{Number: number, ETag: etag, SizeBytes: size, CRC64NVME: body.CRC64NVME()},
 		At:   b.Now(),
 	})
+	if err == nil {
+		b.moved++
+	}
+	return err
+}
+
+// outOfTime judges an error of a worker whose time is up. After a part it is no failure: the next call goes on.
+func (b *batch) outOfTime(err error) error {
+	_, known := errors.AsType[*backup.Error](err)
+	switch {
+	case err != nil && b.moved > 0:
+		return backup.E(backup.BatchUnfinished, "file %s: time was up within part %d", b.in.File, b.missing[b.moved])
+	case err != nil && !known:
+		return backup.E(backup.ProviderTimeout, "file %s: part %d takes longer than a worker has: %w", b.in.File, b.missing[0], err)
+	}
+	return err
 }
 
 // honourRetryAfter waits as the provider asked before the state machine, which cannot know, tries again.

@@ -101,6 +101,8 @@ func TestBatchUnfinished(t *testing.T) {
 		{"time for one part", 2*time.Minute + time.Second, 2 * time.Second, 1, backup.BatchUnfinished},
 		{"slow parts", 15 * time.Minute, 6 * time.Minute, 1, backup.BatchUnfinished},
 		{"too late for any", 2 * time.Minute, time.Second, 0, backup.BatchUnfinished},
+		{"a part that takes longer than a worker lives", 15 * time.Minute, 20 * time.Minute, 0, backup.ProviderTimeout},
+		{"time is up within the second part", 15 * time.Minute, 8 * time.Minute, 1, backup.BatchUnfinished},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r := rigOn(t, backuptest.NewMemoryStore())
