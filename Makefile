@@ -111,6 +111,10 @@ cdk = npx --yes aws-cdk@$(CDK) $(1) -c version=$(VERSION) $(CDK_ARGS)
 synth: functions ## Write the CloudFormation templates to dist/cdk.out: CDK_ARGS="-c key=value ..." for settings
 	$(call cdk,synth --quiet)
 
+.PHONY: bootstrap
+bootstrap: functions ## Prepare the AWS account and region of your credentials for deployments, once
+	$(call cdk,bootstrap)
+
 .PHONY: deploy
 deploy: functions ## Deploy to the AWS account of your credentials: CDK_ARGS as for synth
 	$(call cdk,deploy --all)

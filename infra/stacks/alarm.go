@@ -30,14 +30,11 @@ const (
 	under   = awscloudwatch.ComparisonOperator_LESS_THAN_THRESHOLD
 )
 
-// noGoodBackupHours is a day and two hours of grace for the backup itself.
-const noGoodBackupHours = 26
-
 func (o *Ops) Alarms() []Alarm {
 	all := []Alarm{
 		{
 			ID: "NoGoodBackup", Anchor: "a-site-has-no-good-backup", Text: "A site with a daily schedule has had no good backup for 26 hours.",
-			Metric: o.own(metric.OldestGoodBackupHours, "Maximum", 15), Beyond: over, Threshold: noGoodBackupHours, Periods: 2,
+			Metric: o.own(metric.SitesWithoutBackup, "Maximum", 15), Beyond: over, Threshold: float64(o.config.Tolerated), Periods: 2,
 		},
 		{
 			ID: "ManyFail", Anchor: "many-backups-fail", Text: "More than one in five backups of the last hour failed, and at least five.",
@@ -145,9 +142,10 @@ func (o *Ops) goodRuns(function string, minutes int) awscloudwatch.IMetric {
 
 // throttles leaves out the function that moves ranges: its limit throttles it on purpose, and the state machine waits.
 func (o *Ops) throttles() awscloudwatch.IMetric {
-	return o.math("FILL(a, 0) + FILL(b, 0) + FILL(c, 0) + FILL(d, 0)", "Throttled calls", 5, map[string]awscloudwatch.IMetric{
+	return o.math("FILL(a, 0) + FILL(b, 0) + FILL(c, 0) + FILL(d, 0) + FILL(e, 0)", "Throttled calls", 5, map[string]awscloudwatch.IMetric{
 		"a": o.lambda(create, "Throttles", "Sum", 5), "b": o.lambda(status, "Throttles", "Sum", 5),
 		"c": o.lambda(stream, "Throttles", "Sum", 5), "d": o.lambda(socketConnect, "Throttles", "Sum", 5),
+		"e": o.lambda(dailyRun, "Throttles", "Sum", 5),
 	})
 }
 

@@ -48,6 +48,9 @@ func TestFunctionTemplates(t *testing.T) {
 			if r.at("MemorySize") != float64(f.MemoryMiB) || r.at("Timeout") != f.Timeout.Seconds() || reserved(r) != f.Reserved {
 				t.Errorf("%s %s: %v MiB, %v s, %d reserved", name, f.Name, r.at("MemorySize"), r.at("Timeout"), reserved(r))
 			}
+			if policy := named(t, d.app, "AWS::IAM::Policy", r.ID[:len(r.ID)-8]+"Policy"); !strings.Contains(text(r.DependsOn), policy.ID) {
+				t.Errorf("%s %s is made before its role may trace: %s", name, f.Name, text(r.DependsOn))
+			}
 			if r.at("LoggingConfig", "LogGroup") == nil {
 				t.Errorf("%s %s has no log of its own", name, f.Name)
 			}

@@ -32,6 +32,7 @@ type Config struct {
 	Issuer       string        // of OpenID Connect; "": a Cognito user pool of our own
 	Audience     string        // of the issuer's tokens
 	AlarmEmail   string        // "": alarms notify nobody by themselves
+	Tolerated    int           // sites that may have no good backup for 26 hours without an alarm
 	LogRetention int           // days, one that CloudWatch offers
 	AllowHosts   []string      // addresses, blocks or names that exports may come from although they are not public
 	S3Endpoint   string        // of an emulator; "": AWS
@@ -55,9 +56,10 @@ func (c Config) namespace() string {
 
 const defaultName = "sitevault"
 
-// maxWorkers is Lambda's default of concurrent executions in an account, less the 100 that must stay unreserved.
+// maxWorkers is far beyond what a typing error should ask for. What an account has only Lambda knows: it refuses to
+// reserve more than its concurrent executions less 100.
 // https://docs.aws.amazon.com/lambda/latest/dg/configuration-concurrency.html (read 2026-11)
-const maxWorkers = 900
+const maxWorkers = 100_000
 
 // maxRetryWindowHours lets an upload that waits for a retry live through both attempts before the bucket's lifecycle rule
 // aborts it: 6 + 12 + 6 hours are a day.
@@ -91,6 +93,7 @@ func ReadConfig(context func(key string) any) (Config, error) {
 		Issuer:       r.text("issuer", ""),
 		Audience:     r.text("audience", ""),
 		AlarmEmail:   r.text("alarmEmail", ""),
+		Tolerated:    r.number("toleratedSites", 0, 0, math.MaxInt32),
 		LogRetention: r.number("logRetentionDays", 90, 1, math.MaxInt32),
 		AllowHosts:   r.list("allowHosts"),
 		S3Endpoint:   r.text("s3Endpoint", ""),
@@ -179,8 +182,8 @@ func (r *reader) list(key string) []string {
 }
 
 func (r *reader) check(c Config) {
-	if !deploymentName.MatchString(c.Name) {
-		r.refuse("name", "is 1 to 20 lower-case letters, digits and hyphens, starting with a letter, not %q", c.Name)
+	if !deploymentName.MatchString(c.Name) || c.Name == "default" { // as EventBridge calls its own bus and group
+		r.refuse("name", "is 1 to 20 lower-case letters, digits and hyphens, starting with a letter, and not default, not %q", c.Name)
 	}
 	if (c.Issuer == "") != (c.Audience == "") {
 		r.refuse("issuer", "and audience belong together: give both, or neither for a user pool of your own")

@@ -61,6 +61,8 @@ func TestRefusedSettings(t *testing.T) {
 		{"jobTimeoutHours", "7"},
 		{"jobTimeoutHours", "0"},
 		{"workers", "-1"},
+		{"toleratedSites", "-1"},
+		{"name", "default"},
 		{"removalPolicy", "snapshot"},
 		{"removalPolicy", 1.0},
 		{"issuer", "https://issuer.example"}, // without its audience

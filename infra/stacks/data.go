@@ -32,6 +32,7 @@ func NewData(app constructs.Construct, c Config) *Data {
 	d.addBucket(c)
 	d.addTable(c)
 	output(d.Stack, "BucketName", d.Bucket.BucketName(), "Bucket of the backups")
+	output(d.Stack, "KeyArn", d.Key.KeyArn(), "Key of bucket and table")
 	output(d.Stack, "TableName", d.Table.TableName(), "Table of jobs and sites")
 	if c.Issuer == "" {
 		d.addUsers(c)
@@ -89,6 +90,7 @@ func (d *Data) addBucket(c Config) {
 			Id: jsii.String("old-logs"), Expiration: days(c.LogRetention), AbortIncompleteMultipartUploadAfter: days(1),
 		}},
 	})
+	output(d.Stack, "AccessLogsBucketName", logs.BucketName(), "Bucket of the access logs of the bucket")
 	d.Bucket = awss3.NewBucket(d.Stack, jsii.String("Bucket"), &awss3.BucketProps{
 		Versioned: jsii.Bool(true), Encryption: awss3.BucketEncryption_KMS, EncryptionKey: d.Key, BucketKeyEnabled: jsii.Bool(true),
 		BlockPublicAccess: awss3.BlockPublicAccess_BLOCK_ALL(), EnforceSSL: jsii.Bool(true), MinimumTLSVersion: jsii.Number(1.2),
@@ -99,6 +101,9 @@ func (d *Data) addBucket(c Config) {
 			NoncurrentVersionExpiration: days(expireNoncurrentAfterDays), ExpiredObjectDeleteMarker: jsii.Bool(true),
 		}},
 	})
+	for _, bucket := range []awss3.Bucket{logs, d.Bucket} {
+		bucket.Policy().ApplyRemovalPolicy(c.removal()) // a bucket that stays goes on to refuse what is not encrypted on its way
+	}
 }
 
 // addTable makes the table that internal/dynamo asks for, and protects it.

@@ -54,6 +54,9 @@ func TestBucketsArePrivate(t *testing.T) {
 	tls12 := false
 	for _, policy := range policies {
 		content := text(policy.at("PolicyDocument"))
+		if policy.DeletionPolicy != "Retain" {
+			t.Errorf("%s goes before its bucket", policy.ID)
+		}
 		if !strings.Contains(content, `{"Bool":{"aws:SecureTransport":"false"}},"Effect":"Deny"`) {
 			t.Errorf("%s lets requests without TLS in: %s", policy.ID, content)
 		}

@@ -1,6 +1,8 @@
 package stacks
 
 import (
+	"time"
+
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsevents"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awseventstargets"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/dynamo"
+	"github.com/sitevault/sitevault/internal/step"
 )
 
 // EventSource is the source of the domain events on the bus.
@@ -57,9 +60,9 @@ func (a *App) addRules() {
 }
 
 const (
-	sweepMinutes       = 5
-	sweepMaxAgeMinutes = 5      // the next run does what this one should have
-	eventMaxAgeMinutes = 6 * 60 // the sweeper has done it long before
+	sweepMinutes       = int(step.SweepInterval / time.Minute)
+	sweepMaxAgeMinutes = sweepMinutes // the next run does what this one should have
+	eventMaxAgeMinutes = 6 * 60       // the sweeper has done it long before
 	eventRetries       = 20
 )
 

@@ -22,7 +22,7 @@ func (a *App) addFunction(f Function) {
 		AssumedBy:   awsiam.NewServicePrincipal(jsii.String("lambda.amazonaws.com"), nil),
 		Description: jsii.String("What the function " + f.Name + " may do"),
 	})
-	a.logs[f.Name] = a.logGroup(id+"Logs", "/aws/lambda/"+a.config.functionName(f.Name))
+	a.logs[f.Name] = a.logGroup(id+"Logs", jsii.String("/aws/lambda/"+a.config.functionName(f.Name)))
 	props := &awslambda.FunctionProps{
 		FunctionName: jsii.String(a.config.functionName(f.Name)),
 		Description:  jsii.String("Sitevault " + f.Name),
@@ -58,9 +58,9 @@ func (a *App) addFunction(f Function) {
 	}
 }
 
-func (a *App) logGroup(id, name string) awslogs.LogGroup {
+func (a *App) logGroup(id string, name *string) awslogs.LogGroup {
 	return awslogs.NewLogGroup(a.Stack, jsii.String(id), &awslogs.LogGroupProps{
-		LogGroupName: jsii.String(name), Retention: retentions[a.config.LogRetention], RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
+		LogGroupName: name, Retention: retentions[a.config.LogRetention], RemovalPolicy: awscdk.RemovalPolicy_DESTROY,
 	})
 }
 

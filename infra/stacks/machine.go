@@ -20,7 +20,9 @@ var machineLogs = []string{
 // now in place of its ${<State>}.
 func (a *App) addMachine() {
 	role := awsiam.NewRole(a.Stack, jsii.String("MachineRole"), &awsiam.RoleProps{
-		AssumedBy:   awsiam.NewServicePrincipal(jsii.String("states.amazonaws.com"), nil),
+		AssumedBy: awsiam.NewServicePrincipal(jsii.String("states.amazonaws.com"), &awsiam.ServicePrincipalOpts{
+			Conditions: &map[string]any{"StringEquals": map[string]*string{"aws:SourceAccount": a.Stack.Account()}},
+		}),
 		Description: jsii.String("What the state machine may do"),
 	})
 	arns := map[string]*string{}
@@ -43,7 +45,7 @@ func (a *App) addMachine() {
 		TracingEnabled:          jsii.Bool(true),
 		Logs: &awsstepfunctions.LogOptions{
 			// Groups of this prefix need no resource policy of their own, which an account has only ten of.
-			Destination:          a.logGroup("MachineLogs", "/aws/vendedlogs/states/"+a.config.Name),
+			Destination:          a.logGroup("MachineLogs", jsii.String("/aws/vendedlogs/states/"+a.config.Name)),
 			Level:                awsstepfunctions.LogLevel_ERROR,
 			IncludeExecutionData: jsii.Bool(false),
 		},

@@ -70,8 +70,8 @@ func (o *Ops) withDeadLetters() []string {
 
 // Sizes on a dashboard, which is 24 wide.
 const (
-	full, half, third = 24, 12, 8
-	tall              = 6
+	full, half, third, quarter = 24, 12, 8, 6
+	tall                       = 6
 )
 
 func (o *Ops) addDashboard(alarms []interfacesawscloudwatch.IAlarmRef) {
@@ -97,9 +97,10 @@ func (o *Ops) addDashboard(alarms []interfacesawscloudwatch.IAlarmRef) {
 				Title: jsii.String("Alarms"), Alarms: &alarms, Width: jsii.Number(full), Height: jsii.Number(4),
 			})},
 			{
-				o.graph("Oldest good backup, hours", third, o.own(metric.OldestGoodBackupHours, "Maximum", 15)),
-				o.graph("Backups", third, o.sums(metric.JobsCreated, metric.JobsDone, metric.JobsFailed, metric.JobsTimedOut, metric.JobsRetried)...),
-				o.graph("Duration of a backup, seconds", third, o.spread(metric.JobDurationSeconds)...),
+				o.graph("Sites without a backup for 26 hours", quarter, o.own(metric.SitesWithoutBackup, "Maximum", 15)),
+				o.graph("Oldest good backup, hours", quarter, o.own(metric.OldestGoodBackupHours, "Maximum", 15)),
+				o.graph("Backups", quarter, o.sums(metric.JobsCreated, metric.JobsDone, metric.JobsFailed, metric.JobsTimedOut, metric.JobsRetried)...),
+				o.graph("Duration of a backup, seconds", quarter, o.spread(metric.JobDurationSeconds)...),
 			},
 			{
 				o.graph("Bytes moved", third, o.sums(metric.PartBytes)...),

@@ -96,15 +96,18 @@ func TestSettingsAreInTheGuide(t *testing.T) {
 	}
 }
 
-// The alarm that counts looks at the age of the oldest good backup, as the service publishes it, and rings above 26
-// hours. No data is no alarm there, since the sweeper that tells the age has an alarm for silence.
+// The alarm that counts looks at the number of sites without a good backup, as the service publishes it, and rings above
+// what is tolerated. No data is no alarm there, since the sweeper that counts has an alarm for silence.
 func TestTheAlarmThatCounts(t *testing.T) {
 	d := synthesised(t, standard)
 	alarm := named(t, d.ops, "AWS::CloudWatch::Alarm", "NoGoodBackup")
-	if alarm.at("Namespace") != metric.Namespace || alarm.at("MetricName") != metric.OldestGoodBackupHours.Name || alarm.at("Dimensions") != nil ||
-		alarm.at("Statistic") != "Maximum" || alarm.at("Threshold") != 26.0 || alarm.at("ComparisonOperator") != "GreaterThanThreshold" ||
+	if alarm.at("Namespace") != metric.Namespace || alarm.at("MetricName") != metric.SitesWithoutBackup.Name || alarm.at("Dimensions") != nil ||
+		alarm.at("Statistic") != "Maximum" || alarm.at("Threshold") != 0.0 || alarm.at("ComparisonOperator") != "GreaterThanThreshold" ||
 		alarm.at("TreatMissingData") != "notBreaching" {
 		t.Errorf("%s", text(alarm.Properties))
+	}
+	if tolerant := named(t, synthesised(t, foreign).ops, "AWS::CloudWatch::Alarm", "NoGoodBackup"); tolerant.at("Threshold") != 12.0 {
+		t.Errorf("%s", text(tolerant.Properties))
 	}
 	if silence := named(t, d.ops, "AWS::CloudWatch::Alarm", "SweeperStill"); silence.at("TreatMissingData") != "breaching" || silence.at("ComparisonOperator") != "LessThanThreshold" {
 		t.Errorf("%s", text(silence.Properties))
@@ -122,7 +125,7 @@ func TestMetricsExist(t *testing.T) {
 		board := text(one(t, d.ops, "AWS::CloudWatch::Dashboard").at("DashboardBody"))
 		for _, def := range []*metric.Def{
 			metric.JobsCreated, metric.JobsDone, metric.JobsFailed, metric.JobsTimedOut, metric.JobsRetried, metric.JobDurationSeconds,
-			metric.JobBytes, metric.PartBytes, metric.OldestGoodBackupHours, metric.StraysFound, metric.PushesFailed,
+			metric.JobBytes, metric.PartBytes, metric.OldestGoodBackupHours, metric.SitesWithoutBackup, metric.StraysFound, metric.PushesFailed,
 		} {
 			if !strings.Contains(board, `\"`+namespace+`\",\"`+def.Name+`\"`) && !strings.Contains(board, `\\\"`+namespace+`\\\",\\\"`+def.Name+`\\\"`) {
 				t.Errorf("the dashboard does not show %s of %s", def.Name, namespace)

@@ -10,6 +10,7 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsapigateway"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awscognito"
+	"github.com/aws/aws-cdk-go/awscdk/v2/awslogs"
 	"github.com/aws/jsii-runtime-go"
 
 	"github.com/sitevault/sitevault/internal/api"
@@ -62,6 +63,7 @@ func (r Route) Function() string {
 }
 
 func (a *App) addREST() {
+	logs := a.accessLogs("Api")
 	a.REST = awsapigateway.NewRestApi(a.Stack, jsii.String("Api"), &awsapigateway.RestApiProps{
 		RestApiName:           jsii.String(a.config.Name),
 		Description:           jsii.String("Backups of websites"),
@@ -72,19 +74,30 @@ func (a *App) addREST() {
 			StageName: jsii.String(StageName), TracingEnabled: jsii.Bool(true),
 			LoggingLevel: awsapigateway.MethodLoggingLevel_ERROR, DataTraceEnabled: jsii.Bool(false),
 			ThrottlingRateLimit: jsii.Number(requestsPerSecond), ThrottlingBurstLimit: jsii.Number(requestsAtOnce),
-			AccessLogDestination: awsapigateway.NewLogGroupLogDestination(a.logGroup("ApiLogs", "/aws/apigateway/"+a.config.Name+"-api")),
+			AccessLogDestination: awsapigateway.NewLogGroupLogDestination(logs),
 			AccessLogFormat:      awsapigateway.AccessLogFormat_Custom(jsii.String(strings.Replace(accessLog, "$user", a.caller(), 1))),
 		},
 		DefaultMethodOptions: a.authorization(),
 	})
 	a.REST.Node().TryRemoveChild(jsii.String("Endpoint")) // an output, which addOutputs names better
+	// API Gateway would make this group itself, to be kept for ever.
+	executionLogs := a.logGroup("ApiExecutionLogs", jsii.String("API-Gateway-Execution-Logs_"+*a.REST.RestApiId()+"/"+StageName))
+	a.REST.DeploymentStage().Node().AddDependency(executionLogs)
 	strictTLS(a.REST)
 	a.addGatewayResponses()
 	a.addRoutes()
 }
 
+// accessLogs is a group whose name CloudFormation makes up: API Gateway, which may make groups, can bring one back while its
+// API is being deleted, and a name that was in use would then keep the next deployment from being made.
+func (a *App) accessLogs(api string) awslogs.LogGroup {
+	group := a.logGroup(api+"Logs", nil)
+	output(a.Stack, api+"LogGroup", group.LogGroupName(), "Log of the calls to "+api)
+	return group
+}
+
 // accessLog holds neither queries nor headers: those are where secrets travel.
-const accessLog = `{"requestId":"$context.requestId","time":"$context.requestTime","method":"$context.httpMethod",` +
+const accessLog = `{"requestId":"$context.requestId","lambdaRequestId":"$context.integration.requestId","time":"$context.requestTime","method":"$context.httpMethod",` +
 	`"route":"$context.resourcePath","path":"$context.path","status":"$context.status","bytes":"$context.responseLength",` +
 	`"latencyMs":"$context.responseLatency","integrationMs":"$context.integrationLatency","ip":"$context.identity.sourceIp",` +
 	`"user":"$user","error":"$context.error.responseType","tls":"$context.tlsVersion"}`

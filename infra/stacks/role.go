@@ -23,10 +23,8 @@ func (a *App) grant(f Function) {
 	attached := awsiam.NewPolicy(a.Stack, jsii.String(pascal(f.Name)+"Policy"), &awsiam.PolicyProps{
 		Roles: &[]awsiam.IRole{a.roles[f.Name]}, Statements: &statements,
 	})
-	// Lambda tries the role on the dead-letter queue when it is told of the queue.
-	if config := a.Functions[f.Name].Node().TryFindChild(jsii.String("EventInvokeConfig")); config != nil {
-		config.Node().AddDependency(attached)
-	}
+	// Lambda tries the role when it makes the function (X-Ray) and when it is told of the dead-letter queue.
+	a.Functions[f.Name].Node().AddDependency(attached)
 }
 
 // platform are the grants for what Lambda does with the function's role.

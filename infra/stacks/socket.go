@@ -39,9 +39,8 @@ func (a *App) addSocketRoutes() {
 		Throttle: &awsapigatewayv2.ThrottleSettings{RateLimit: jsii.Number(messagesPerSecond), BurstLimit: jsii.Number(messagesAtOnce)},
 	})
 	cfn := stage.Node().DefaultChild().(awsapigatewayv2.CfnStage)
-	logs := a.logGroup("SocketLogs", "/aws/apigateway/"+a.config.Name+"-socket")
 	cfn.SetAccessLogSettings(&awsapigatewayv2.CfnStage_AccessLogSettingsProperty{
-		DestinationArn: logs.LogGroupArn(), Format: jsii.String(socketLog),
+		DestinationArn: a.accessLogs("Socket").LogGroupArn(), Format: jsii.String(socketLog),
 	})
 	cfn.Node().AddDependency(a.REST.Node().FindChild(jsii.String("Account"))) // in whose role it writes its log
 }
@@ -49,4 +48,4 @@ func (a *App) addSocketRoutes() {
 // socketLog leaves out the query, which has the ticket.
 const socketLog = `{"requestId":"$context.requestId","time":"$context.requestTime","route":"$context.routeKey",` +
 	`"event":"$context.eventType","status":"$context.status","connection":"$context.connectionId","ip":"$context.identity.sourceIp",` +
-	`"user":"$context.authorizer.userId","error":"$context.error.messageString"}`
+	`"user":"$context.authorizer.userId","error":"$context.error.responseType"}`

@@ -117,7 +117,7 @@ var (
 	foreign  = sync.OnceValues(func() (deployment, error) {
 		return synthesise(map[string]any{
 			"issuer": "https://issuer.example", "audience": "sitevault", "removalPolicy": "destroy", "name": "staging",
-			"workers": "0", "allowHosts": "nas.local", "s3Endpoint": "http://127.0.0.1:4566",
+			"workers": "0", "toleratedSites": 12.0, "allowHosts": "nas.local", "s3Endpoint": "http://127.0.0.1:4566",
 		})
 	})
 )

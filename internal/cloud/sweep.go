@@ -6,13 +6,14 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/step"
 	"github.com/sitevault/sitevault/internal/telemetry"
 	"github.com/sitevault/sitevault/internal/telemetry/metric"
 )
 
-// Sweeper is the function sweep: it tends due jobs, catches up on daily runs that were never started, and tells how long
-// the site has waited that has waited longest for a good backup.
+// Sweeper is the function sweep: it tends due jobs, catches up on daily runs that were never started, and tells which sites
+// have waited too long for a good backup.
 type Sweeper struct {
 	Sweep   step.Sweep
 	CatchUp step.CatchUp
@@ -27,18 +28,39 @@ type SweepOut struct {
 	CaughtUp int `json:"caughtUp"`
 }
 
-// alarmingAge is when a site without a good backup is named in the log; the alarm itself looks at the metric.
+// alarmingAge is when a site without a good backup counts: a day and two hours of grace for the backup itself.
 const alarmingAge = 26 * time.Hour
 
 // Handle runs one sweep. What fails of it does not keep the rest from being done.
 func (s Sweeper) Handle(ctx context.Context, _ struct{}) (SweepOut, error) {
 	ageErr := s.age(ctx)
+	overdue, overdueErr := s.CatchUp.Overdue(ctx)
+	if overdueErr == nil {
+		s.tellOverdue(ctx, overdue)
+	}
 	tended, sweepErr := s.Sweep.Run(ctx)
 	s.Metrics.Record(ctx, metric.SweepTended.Of(float64(tended)))
-	caughtUp, catchUpErr := s.CatchUp.Run(ctx)
-	return SweepOut{Tended: tended, CaughtUp: caughtUp}, errors.Join(sweepErr, catchUpErr, ageErr)
+	caughtUp, catchUpErr := s.CatchUp.Run(ctx, overdue)
+	return SweepOut{Tended: tended, CaughtUp: caughtUp}, errors.Join(ageErr, overdueErr, sweepErr, catchUpErr)
 }
 
+// tellOverdue counts the sites that have waited too long for a good backup, and names each in the log when it becomes one
+// of them.
+func (s Sweeper) tellOverdue(ctx context.Context, overdue []backup.Waiting) {
+	count, alarming := 0, s.Now().Add(-alarmingAge)
+	for _, w := range overdue {
+		if w.Since.After(alarming) {
+			break // the longest waiting come first
+		}
+		count++
+		if w.Since.After(alarming.Add(-step.SweepInterval)) {
+			s.Log.WarnContext(ctx, "a site has had no good backup for 26 hours", "userId", w.UserID, telemetry.KeySiteID, w.SiteID, "since", w.Since)
+		}
+	}
+	s.Metrics.Record(ctx, metric.SitesWithoutBackup.Of(float64(count)))
+}
+
+// age tells how long the site has waited that has waited longest.
 func (s Sweeper) age(ctx context.Context) error {
 	now := s.Now()
 	waiting, err := s.CatchUp.Waiting(ctx, now, 1)
@@ -50,9 +72,5 @@ func (s Sweeper) age(ctx context.Context) error {
 		age = now.Sub(waiting[0].Since)
 	}
 	s.Metrics.Record(ctx, metric.OldestGoodBackupHours.Of(age.Hours()))
-	if age >= alarmingAge {
-		w := waiting[0]
-		s.Log.WarnContext(ctx, "a site has had no good backup for long", "userId", w.UserID, telemetry.KeySiteID, w.SiteID, "since", w.Since)
-	}
 	return nil
 }

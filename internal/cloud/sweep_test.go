@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -33,8 +34,23 @@ type jobs struct {
 
 func (j jobs) DueJobs(context.Context, time.Time, int) ([]backup.Job, error) { return nil, j.err }
 
-// The age of the oldest good backup is told by every sweep, zero when no site waits, and named in the log when it is
-// alarming; what fails of a sweep does not keep the rest from being done.
+// noSites has lost them all.
+type noSites struct{ step.SiteStore }
+
+func (noSites) GetSite(context.Context, string, string) (backup.Site, error) {
+	return backup.Site{}, backup.E(backup.NotFound, "gone")
+}
+
+// waiting are sites that have waited for so long.
+func waiting(since ...time.Duration) (sites []backup.Waiting) {
+	for _, d := range since {
+		sites = append(sites, backup.Waiting{UserID: "ada", SiteID: "blog", Since: epoch.Add(-d)})
+	}
+	return sites
+}
+
+// Every sweep tells the age of the oldest good backup, zero when no site waits, and how many sites have waited too long; it
+// names each of those in the log as it becomes one. What fails of a sweep does not keep the rest from being done.
 func TestSweeper(t *testing.T) {
 	noTable, noIndex := errors.New("no table"), errors.New("no index")
 	for _, tc := range []struct {
@@ -43,11 +59,14 @@ func TestSweeper(t *testing.T) {
 		table   error
 		index   error
 		hours   float64
+		overdue float64
 		named   bool
 	}{
 		{name: "no site"},
-		{name: "a site in time", waiting: []backup.Waiting{{UserID: "ada", SiteID: "blog", Since: epoch.Add(-20 * time.Hour)}}, hours: 20},
-		{name: "a site in need", waiting: []backup.Waiting{{UserID: "ada", SiteID: "blog", Since: epoch.Add(-26 * time.Hour)}}, hours: 26, named: true},
+		{name: "a site in time", waiting: waiting(20 * time.Hour), hours: 20},
+		{name: "a site that just came to need", waiting: waiting(26 * time.Hour), hours: 26, overdue: 1, named: true},
+		{name: "a site in need for long", waiting: waiting(26*time.Hour + step.SweepInterval), hours: 26 + 1.0/12, overdue: 1},
+		{name: "both, and one that is only late", waiting: waiting(99*time.Hour, 26*time.Hour, 25*time.Hour), hours: 99, overdue: 2, named: true},
 		{name: "no table", table: noTable},
 		{name: "no index", index: noIndex, hours: -1},
 	} {
@@ -57,12 +76,10 @@ func TestSweeper(t *testing.T) {
 			Sweep: step.Sweep{Jobs: jobs{err: tc.table}, Now: now},
 			CatchUp: step.CatchUp{
 				Waiting: func(_ context.Context, before time.Time, limit int) ([]backup.Waiting, error) {
-					if before.Equal(epoch) && limit == 1 {
-						return tc.waiting, tc.index
-					}
-					return nil, tc.index
+					found := slices.DeleteFunc(slices.Clone(tc.waiting), func(w backup.Waiting) bool { return w.Since.After(before) })
+					return found[:min(limit, len(found))], tc.index
 				},
-				Backups: step.Backups{Now: now},
+				Backups: step.Backups{Now: now, Sites: noSites{}},
 			},
 			Metrics: counted, Now: now, Log: slog.New(slog.NewTextHandler(log, nil)),
 		}
@@ -70,7 +87,7 @@ func TestSweeper(t *testing.T) {
 		if !errors.Is(err, tc.table) && tc.table != nil || !errors.Is(err, tc.index) && tc.index != nil || (err == nil) != (tc.table == nil && tc.index == nil) {
 			t.Errorf("%s: %v", tc.name, err)
 		}
-		if _, told := counted[metric.SweepTended.Name]; !told || counted[metric.OldestGoodBackupHours.Name] != tc.hours {
+		if _, told := counted[metric.SweepTended.Name]; !told || counted[metric.OldestGoodBackupHours.Name] != tc.hours || counted[metric.SitesWithoutBackup.Name] != tc.overdue {
 			t.Errorf("%s: counted %v", tc.name, counted)
 		}
 		if named := strings.Contains(log.String(), "siteId=blog"); named != tc.named {

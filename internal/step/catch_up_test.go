@@ -24,7 +24,10 @@ func (r *rig) catchUp(siteIDs ...string) (started int, err error) {
 		}
 		return all, nil
 	}
-	return step.CatchUp{Waiting: waiting, Backups: r.backups()}.Run(r.Context())
+	catchUp := step.CatchUp{Waiting: waiting, Backups: r.backups()}
+	overdue, err := catchUp.Overdue(r.Context())
+	r.need(err)
+	return catchUp.Run(r.Context(), overdue)
 }
 
 func (r *rig) scheduled(siteID, at, zone string) backup.Site {
@@ -104,7 +107,7 @@ func TestCatchUpLeavesOthersAlone(t *testing.T) {
 	broken := errors.New("no index")
 	_, err = step.CatchUp{
 		Waiting: func(context.Context, time.Time, int) ([]backup.Waiting, error) { return nil, broken }, Backups: r.backups(),
-	}.Run(t.Context())
+	}.Overdue(t.Context())
 	if !errors.Is(err, broken) {
 		t.Errorf("%v", err)
 	}
@@ -120,12 +123,12 @@ func TestCatchUpBeginsWithTheShortestWaiting(t *testing.T) {
 	defer cancel()
 	backups := r.backups()
 	backups.Sites = lostFirst{backups.Sites, make(chan struct{}), new(sync.Once)}
-	started, err := step.CatchUp{Backups: backups, Waiting: func(_ context.Context, before time.Time, _ int) (all []backup.Waiting, _ error) {
-		for i := range 1000 {
-			all = append(all, backup.Waiting{UserID: "ada", SiteID: fmt.Sprintf("dead-%d", i), Since: before.Add(-time.Hour)})
-		}
-		return append(all, backup.Waiting{UserID: "ada", SiteID: "lost", Since: before}), nil
-	}}.Run(ctx)
+	var overdue []backup.Waiting
+	for i := range 1000 {
+		overdue = append(overdue, backup.Waiting{UserID: "ada", SiteID: fmt.Sprintf("dead-%d", i), Since: epoch.AddDate(0, -1, 0)})
+	}
+	overdue = append(overdue, backup.Waiting{UserID: "ada", SiteID: "lost", Since: epoch})
+	started, err := step.CatchUp{Backups: backups}.Run(ctx, overdue)
 	if started != 1 || err != nil {
 		t.Errorf("%d started, %v", started, err)
 	}

@@ -3,6 +3,7 @@ package step
 import (
 	"context"
 	"fmt"
+	"iter"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -47,17 +48,18 @@ const (
 	maxOverdue = 10_000
 )
 
-// Run returns how many runs it has started. The error joins those of single sites, which do not keep the others waiting.
-// The shortest waiting go first: whoever has waited for weeks has a provider that fails every day, not a run that got lost.
-func (c CatchUp) Run(ctx context.Context) (started int, err error) {
+// Overdue lists the sites that may need a run, the longest waiting first.
+func (c CatchUp) Overdue(ctx context.Context) ([]backup.Waiting, error) {
+	return c.Waiting(ctx, c.Backups.Now().Add(-overdueAfter), maxOverdue)
+}
+
+// Run starts the lost runs of overdue sites and returns how many. The error joins those of single sites, which do not keep
+// the others waiting. The last of the list go first: whoever has waited for weeks has a provider that fails every day, not
+// a run that got lost.
+func (c CatchUp) Run(ctx context.Context, overdue []backup.Waiting) (started int, err error) {
 	now := c.Backups.Now()
-	waiting, err := c.Waiting(ctx, now.Add(-overdueAfter), maxOverdue)
-	if err != nil {
-		return 0, err
-	}
-	slices.Reverse(waiting)
 	var count atomic.Int64
-	_, err = each(ctx, slices.Values(waiting), func(w backup.Waiting) error {
+	_, err = each(ctx, backwards(overdue), func(w backup.Waiting) error {
 		ran, err := c.start(ctx, w, now)
 		if err != nil {
 			return fmt.Errorf("catch up on site %s of user %s: %w", w.SiteID, w.UserID, err)
@@ -68,6 +70,16 @@ func (c CatchUp) Run(ctx context.Context) (started int, err error) {
 		return nil
 	})
 	return int(count.Load()), err
+}
+
+func backwards[T any](items []T) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for _, item := range slices.Backward(items) {
+			if !yield(item) {
+				return
+			}
+		}
+	}
 }
 
 func (c CatchUp) start(ctx context.Context, w backup.Waiting, now time.Time) (started bool, err error) {

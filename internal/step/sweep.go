@@ -25,6 +25,9 @@ type Sweep struct {
 	Now        func() time.Time
 }
 
+// SweepInterval is the time between two runs on AWS.
+const SweepInterval = 5 * time.Minute
+
 const (
 	maxTended = 5000 // in one run, the next run goes on
 	// postponed is how long a job waits that could not be tended, so that it does not stand before all others.

@@ -35,6 +35,7 @@ var (
 	ProviderSeconds = &Def{Name: "ProviderSeconds", Unit: Seconds, Form: Distribution, Help: "Time until an export service begins its answer or the request fails."}
 
 	OldestGoodBackupHours = &Def{Name: "OldestGoodBackupHours", Unit: None, Form: Gauge, Help: "Age of the last good backup of the scheduled site that has waited longest."}
+	SitesWithoutBackup    = &Def{Name: "SitesWithoutBackup", Unit: Count, Form: Gauge, Help: "Scheduled sites that have had no good backup for 26 hours."}
 	SweepTended           = &Def{Name: "SweepTended", Unit: Count, Help: "Jobs that were due and tended by the sweeper."}
 	PushesFailed          = &Def{Name: "PushesFailed", Unit: Count, Help: "Status pushes that could not be delivered to an open socket."}
 	StraysFound           = &Def{Name: "StraysFound", Unit: Count, Help: "Objects found under the prefix of a job whose row is gone."}
@@ -43,7 +44,7 @@ var (
 var table = []*Def{
 	JobsCreated, JobsDone, JobsFailed, JobsTimedOut, JobsCancelled, JobsRetried, JobDurationSeconds, JobBytes,
 	FilesDone, FilesFailed, ExportBytes, PartsMoved, PartBytes, PartSeconds, ProviderSeconds,
-	OldestGoodBackupHours, SweepTended, PushesFailed, StraysFound,
+	OldestGoodBackupHours, SitesWithoutBackup, SweepTended, PushesFailed, StraysFound,
 }
 
 // Table lists every metric.
