@@ -3,6 +3,7 @@ package backuptest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"reflect"
 	"slices"
 	"sync"
@@ -297,19 +298,25 @@ func (m *MemoryStore) TakeTicket(ctx context.Context, digest string, now time.Ti
 }
 
 // Purge implements step.Purger.
-func (m *MemoryStore) Purge(ctx context.Context, now time.Time) (int, error) {
+func (m *MemoryStore) Purge(ctx context.Context, now time.Time, lastLook func(context.Context, backup.Job) error) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	before := len(m.jobs)
 	gone := func(jobID string) bool { _, ok := m.jobs[jobID]; return !ok }
+	failed := []error{ctx.Err()}
 	drop(m.jobs, func(_ string, j backup.Job) bool {
-		return j.Status == backup.Deleted && !j.PurgeAt.IsZero() && !j.PurgeAt.After(now)
+		if j.Status != backup.Deleted || j.PurgeAt.IsZero() || j.PurgeAt.After(now) {
+			return false
+		}
+		err := lastLook(ctx, j)
+		failed = append(failed, err)
+		return err == nil
 	})
 	drop(m.files, func(k fileKey, _ backup.File) bool { return gone(k.jobID) })
 	drop(m.parts, func(k partKey, _ backup.Part) bool { return gone(k.file.jobID) })
 	drop(m.keys, func(_ userKey, u usedKey) bool { return gone(u.jobID) || !u.ExpiresAt.After(now) })
 	drop(m.tickets, func(_ string, t backup.Ticket) bool { return !t.ExpiresAt.After(now) })
-	return before - len(m.jobs), ctx.Err()
+	return before - len(m.jobs), errors.Join(failed...)
 }
 
 // inUTC is a row with all its times in UTC.

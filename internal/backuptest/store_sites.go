@@ -3,6 +3,8 @@ package backuptest
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -195,7 +197,7 @@ func (c storeCase) needPurger() step.Purger {
 
 func (c storeCase) purge(now time.Time) int {
 	c.Helper()
-	jobs, err := c.needPurger().Purge(c.Context(), now)
+	jobs, err := c.needPurger().Purge(c.Context(), now, func(context.Context, backup.Job) error { return nil })
 	c.need(err, "purge")
 	return jobs
 }
@@ -214,7 +216,19 @@ func purgeJobs(c storeCase) {
 			}
 		}
 	}
-	c.wantSame(c.purge(now), len(gone), "number of purged jobs")
+	looked, stubborn := map[string]backup.Job{}, slices.Min(slices.Collect(maps.Keys(gone)))
+	purged, err := c.needPurger().Purge(c.Context(), now, func(_ context.Context, j backup.Job) error {
+		looked[j.JobID] = j
+		if j.JobID == stubborn {
+			return backup.E(backup.StorageUnavailable, "cannot be looked at")
+		}
+		return nil
+	})
+	c.wantSame(purged, len(gone)-1, "number of purged jobs beside one that could not be looked at")
+	c.wantKind(err, backup.StorageUnavailable, "the one that could not be looked at")
+	c.wantSame(looked, gone, "jobs that were looked at for the last time")
+	c.wantSame(c.job(stubborn), gone[stubborn], "the job that could not be looked at")
+	c.wantSame(c.purge(now), 1, "number of jobs purged after that")
 	c.wantSame(c.purge(now), 0, "number of jobs purged again")
 	for id, job := range kept {
 		c.wantSame(c.job(id), job, "kept job")

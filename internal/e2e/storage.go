@@ -219,3 +219,12 @@ func takesRoom(entry fs.DirEntry) bool {
 	info, err := entry.Info()
 	return err == nil && info.Mode().IsRegular() && info.Size() > 0
 }
+
+// Put stores an object beside the service's back.
+func (s *Storage) Put(tb testing.TB, key, content string) {
+	tb.Helper()
+	_, err := s.direct.PutObject(context.Background(), &s3.PutObjectInput{Bucket: aws.String(bucket), Key: &key, Body: strings.NewReader(content)})
+	if err != nil {
+		tb.Fatal(err)
+	}
+}

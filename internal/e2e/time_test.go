@@ -87,7 +87,8 @@ func TestTimeoutWhileDown(t *testing.T) {
 	storage.Empties(t)
 }
 
-// At deleteAt a backup is hidden at once, and its objects are gone soon; much later its row goes too.
+// At deleteAt a backup is hidden at once, and its objects are gone soon; much later its row goes too, and before it
+// whatever came under its prefix after all.
 func TestDeleteAt(t *testing.T) {
 	t.Parallel()
 	s, storage, clock := clocked(t)
@@ -97,6 +98,7 @@ func TestDeleteAt(t *testing.T) {
 	s.Await(jobID, backup.Done)
 	clock.Advance(59 * 24 * time.Hour) // of the 60 days that are the default
 	s.Same(jobID, "files", export.Content)
+	keys := storage.Contents(t).Versions
 	body := map[string]any{"deleteAt": clock.Now().Add(2 * time.Hour)}
 	if r := s.Call(http.MethodPatch, "/backup/"+jobID, body); r.Status != http.StatusOK {
 		t.Fatalf("keep: %d %s", r.Status, r.Body)
@@ -110,10 +112,12 @@ func TestDeleteAt(t *testing.T) {
 	s.Refused(http.StatusConflict, backup.IllegalState, http.MethodGet, "/backup/"+jobID+"/files/files", nil)
 	s.Await(jobID, backup.Deleted)
 	storage.Empties(t)
+	storage.Put(t, keys[0], "late")
 	clock.Advance(backup.DeletedRowRetention)
 	e2e.Eventually(t, "the row is gone", func() bool {
 		return s.Call(http.MethodGet, "/backup/"+jobID, nil).Status == http.StatusNotFound
 	})
+	storage.Empties(t)
 }
 
 // Parts of a failed backup wait an hour for a retry; the failed backup itself goes after a week, long before a done one.

@@ -37,15 +37,11 @@ type S3 struct {
 	PathStyle bool
 }
 
-// requestLife is the longest that a request to the storage takes effect after its worker has been stopped.
-const requestLife = time.Minute
-
-// DefaultConfig is a service on a folder. A stopped execution leaves no worker behind here, only requests on their way.
+// DefaultConfig is a service on a folder. A stopped execution leaves no worker behind here, but requests on their way: to put
+// a large object together takes the storage as long as it takes a function to die on AWS, so that the policy is the same.
 func DefaultConfig(dataDir string) Config {
-	policy := backup.DefaultPolicy()
-	policy.WorkerLife = requestLife
 	return Config{
 		DataDir: dataDir, Listen: "127.0.0.1:8420", Now: time.Now, Log: slog.Default(),
-		S3: S3{Bucket: "sitevault"}, Policy: policy, Executions: 16, SweepEvery: 2 * time.Second,
+		S3: S3{Bucket: "sitevault"}, Policy: backup.DefaultPolicy(), Executions: 16, SweepEvery: 2 * time.Second,
 	}
 }

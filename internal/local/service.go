@@ -293,7 +293,7 @@ func (s *Service) sweepLoop(ctx context.Context) {
 			s.config.Log.ErrorContext(ctx, "sweep", "error", err)
 		}
 		s.metrics.Record(ctx, metric.SweepTended.Of(float64(tended)))
-		if _, err := s.store.Purge(ctx, s.now()); err != nil && ctx.Err() == nil {
+		if _, err := s.store.Purge(ctx, s.now(), s.lastLook); err != nil && ctx.Err() == nil {
 			s.config.Log.ErrorContext(ctx, "purge", "error", err)
 		}
 		select {
@@ -302,6 +302,16 @@ func (s *Service) sweepLoop(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// lastLook removes what should not be in the storage any more before nobody knows of it.
+func (s *Service) lastLook(ctx context.Context, job backup.Job) error {
+	found, err := s.cleaner.RemovePurged(ctx, job)
+	if found > 0 {
+		s.metrics.Record(ctx, metric.StraysFound.Of(float64(found)))
+		s.config.Log.ErrorContext(ctx, "strays of a purged backup", "jobId", job.JobID, "siteId", job.SiteID, "found", found)
+	}
+	return err
 }
 
 // Close ends everything that Open started, in the opposite order. It may be called once, also after a failed Open.
