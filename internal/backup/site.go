@@ -11,15 +11,16 @@ import (
 
 // Site is what is backed up.
 type Site struct {
-	UserID    string
-	SiteID    string
-	Providers []Provider
-	Schedule  Schedule
-	KeepDays  int // retention of a done backup when the request names none
-	Limits    Limits
-	CreatedAt time.Time
-	UpdatedAt time.Time
-	Rev       int64 // 0: not stored yet
+	UserID      string
+	SiteID      string
+	Providers   []Provider
+	Schedule    Schedule
+	ScheduledAt time.Time // when the schedule became what it is: runs that were due before are nobody's
+	KeepDays    int       // retention of a done backup when the request names none
+	Limits      Limits
+	CreatedAt   time.Time
+	UpdatedAt   time.Time
+	Rev         int64 // 0: not stored yet
 }
 
 // Provider is one export API of a site.

@@ -60,7 +60,7 @@ type run struct {
 	due  time.Time
 }
 
-// trigger starts each site's last run that became due after since and not after now. A site registered or changed after
+// trigger starts each site's last run that became due after since and not after now. A site registered or moved after
 // its run's time waits for the next day. One site's failure does not keep the others from running: its run is put
 // into late.
 func (c Clock) trigger(ctx context.Context, since, now time.Time, late map[siteKey]run) error {
@@ -69,8 +69,8 @@ func (c Clock) trigger(ctx context.Context, since, now time.Time, late map[siteK
 			return fmt.Errorf("list sites: %w", err)
 		}
 		from := since
-		if site.UpdatedAt.After(from) {
-			from = site.UpdatedAt
+		if site.ScheduledAt.After(from) {
+			from = site.ScheduledAt
 		}
 		due := lastDue(site.Schedule, from, now)
 		if due.IsZero() {

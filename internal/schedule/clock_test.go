@@ -131,18 +131,18 @@ func TestServeIsPunctual(t *testing.T) {
 	})
 }
 
-// A site registered or changed after its run's time waits for the next day.
-func TestChangedSiteWaits(t *testing.T) {
+// A site registered or moved after its run's time waits for the next day.
+func TestMovedSiteWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		time.Sleep(4 * time.Hour)
 		fresh := site("blog", "03:30")
-		fresh.UpdatedAt = time.Now()
+		fresh.ScheduledAt = time.Now()
 		w.sites = []backup.Site{fresh}
 		wantRuns(t, w.during(23*time.Hour))
 		wantRuns(t, w.during(time.Hour), "blog 02 03:30")
 		moved := site("blog", "03:45") // past 03:45 already when it is moved there
-		moved.UpdatedAt = time.Now()
+		moved.ScheduledAt = time.Now()
 		w.sites = []backup.Site{moved}
 		wantRuns(t, w.during(time.Hour))
 	})

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/sqlite"
@@ -50,6 +51,21 @@ func TestOneProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	open(t, path, sqlite.Options{})
+}
+
+// A database of an older program is brought forward.
+func TestOpenMigrates(t *testing.T) {
+	path := databasePath(t)
+	store := open(t, path, sqlite.Options{})
+	site := backup.Site{UserID: "ada", SiteID: "blog", UpdatedAt: time.UnixMilli(1_700_000_000_000)}
+	if err := errors.Join(store.PutSite(t.Context(), site), store.Close()); err != nil {
+		t.Fatal(err)
+	}
+	raw(t, path, "ALTER TABLE sites DROP COLUMN scheduled_at; PRAGMA user_version = 1")
+	got, err := open(t, path, sqlite.Options{}).GetSite(t.Context(), "ada", "blog")
+	if err != nil || !got.ScheduledAt.Equal(site.UpdatedAt) {
+		t.Errorf("%+v, %v", got, err)
+	}
 }
 
 // A database of a newer program, a file that is no database and a folder that is not there are refused, and none of

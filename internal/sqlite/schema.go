@@ -107,6 +107,9 @@ CREATE TABLE tickets (
 	expires_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX tickets_to_purge ON tickets (expires_at);
+`, `
+ALTER TABLE sites ADD COLUMN scheduled_at INTEGER;
+UPDATE sites SET scheduled_at = updated_at;
 `}
 
 // migrate brings the database up to this program's version, one transaction a step.

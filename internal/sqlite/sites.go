@@ -13,6 +13,7 @@ var sites = newTable("sites", []string{"user_id", "site_id"}, func(s *backup.Sit
 		{"site_id", &s.SiteID},
 		{"providers", document[[]backup.Provider]{&s.Providers}},
 		{"schedule", document[backup.Schedule]{&s.Schedule}},
+		{"scheduled_at", millis{&s.ScheduledAt}},
 		{"keep_days", &s.KeepDays},
 		{"limits", document[backup.Limits]{&s.Limits}},
 		{"created_at", millis{&s.CreatedAt}},

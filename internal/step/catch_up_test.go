@@ -33,7 +33,7 @@ func (r *rig) catchUp(siteIDs ...string) (started int, err error) {
 func (r *rig) scheduled(siteID, at, zone string) backup.Site {
 	r.Helper()
 	site := newSite()
-	site.SiteID, site.Schedule, site.UpdatedAt = siteID, backup.Schedule{At: at, TimeZone: zone}, r.now()
+	site.SiteID, site.Schedule, site.ScheduledAt = siteID, backup.Schedule{At: at, TimeZone: zone}, r.now()
 	r.need(r.store.PutSite(r.Context(), site.WithDefaults()))
 	return site
 }
@@ -84,7 +84,7 @@ func TestCatchUpWhenClocksJump(t *testing.T) {
 	}
 }
 
-// Sites that are gone, off or changed since their run's time are left alone, and one site's failure keeps no other from
+// Sites that are gone, off or moved since their run's time are left alone, and one site's failure keeps no other from
 // being looked at.
 func TestCatchUpLeavesOthersAlone(t *testing.T) {
 	r := newRig(t)
@@ -93,14 +93,14 @@ func TestCatchUpLeavesOthersAlone(t *testing.T) {
 	off.SiteID, off.Schedule.Off = "off", true
 	r.need(r.store.PutSite(t.Context(), off.WithDefaults()))
 	r.passes(24 * time.Hour)
-	r.scheduled("changed", "03:00", "")
-	if started, err := r.catchUp("gone", "off", "changed", "blog"); started != 1 || err != nil {
+	r.scheduled("moved", "03:00", "")
+	if started, err := r.catchUp("gone", "off", "moved", "blog"); started != 1 || err != nil {
 		t.Errorf("%d started, %v", started, err)
 	}
 	r.passes(24 * time.Hour)
 	r.need(second(r.backups().Cancel(t.Context(), "ada", r.onlyJob("blog").JobID)))
 	r.faults.arm(fault{n: 1})
-	started, err := r.catchUp("changed", "blog")
+	started, err := r.catchUp("moved", "blog")
 	if fired := r.faults.disarm(); fired == "" || started != 1 || err == nil || !strings.Contains(err.Error(), "catch up on site") {
 		t.Errorf("%d started, %v; fault at %q", started, err, fired)
 	}

@@ -91,7 +91,7 @@ func (c CatchUp) start(ctx context.Context, w backup.Waiting, now time.Time) (st
 		return false, err
 	}
 	due := site.Schedule.Last(now.Add(-runGrace))
-	if due.IsZero() || site.UpdatedAt.After(due) { // a site changed after its run's time waits for the next day
+	if due.IsZero() || site.ScheduledAt.After(due) { // a site moved after its run's time waits for the next day
 		return false, nil
 	}
 	newest, err := c.Backups.Jobs.ListJobs(ctx, backup.JobQuery{UserID: w.UserID, SiteID: w.SiteID, Limit: 1})

@@ -31,13 +31,17 @@ func (s Sites) Put(ctx context.Context, site backup.Site, want int64) (stored ba
 		return site, false, err
 	}
 	for range maxRaces {
-		site.CreatedAt, site.UpdatedAt, site.Rev = s.Now(), s.Now(), 0
+		now := s.Now()
+		site.CreatedAt, site.UpdatedAt, site.ScheduledAt, site.Rev = now, now, now, 0
 		old, err := s.Store.GetSite(ctx, site.UserID, site.SiteID)
 		if err != nil && !backup.Is(err, backup.NotFound) {
 			return site, false, err
 		}
 		if err == nil {
 			site.CreatedAt, site.Rev = old.CreatedAt, old.Rev
+			if site.Schedule == old.Schedule {
+				site.ScheduledAt = old.ScheduledAt
+			}
 		}
 		if (want > 0 && want != site.Rev) || (want < 0 && site.Rev != 0) {
 			return old, false, backup.E(backup.Conflict, "site %s has changed since it was read", site.SiteID)

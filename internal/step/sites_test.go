@@ -54,8 +54,16 @@ func TestPutSite(t *testing.T) {
 	if err != nil || created || changed.Rev != 2 || !changed.CreatedAt.Equal(epoch) || !changed.UpdatedAt.Equal(r.now()) {
 		t.Fatalf("created %t: %+v, %v", created, changed, err)
 	}
+	if !first.ScheduledAt.Equal(epoch) || !changed.ScheduledAt.Equal(r.now()) {
+		t.Errorf("scheduled at %s, moved at %s", first.ScheduledAt, changed.ScheduledAt)
+	}
+	r.passes(time.Hour)
+	change.KeepDays = 7
+	if again, _, err := sites.Put(t.Context(), change, 0); err != nil || !again.ScheduledAt.Equal(changed.ScheduledAt) {
+		t.Errorf("a change of something else moved its schedule: %s, %v", again.ScheduledAt, err)
+	}
 	stored, err := sites.Get(t.Context(), "ada", "blog")
-	if err != nil || stored.Rev != 2 || stored.Schedule.At != "12:00" || kept.kept["ada/blog"].Schedule.At != "12:00" {
+	if err != nil || stored.Rev != 3 || stored.Schedule.At != "12:00" || kept.kept["ada/blog"].Schedule.At != "12:00" {
 		t.Errorf("stored %+v, %v; scheduled %+v", stored, err, kept.kept)
 	}
 }
