@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/local"
 )
 
@@ -57,7 +58,7 @@ func (p *program) serveCommand() *cobra.Command {
 	flags.StringSliceVar(&config.AllowHosts, "allow-host", nil, "address, block or name that exports may come from although it is not public (repeatable)")
 	flags.StringVar(&config.Issuer, "issuer", "", "OpenID Connect issuer whose tokens are accepted (default: no sign-in, one local user)")
 	flags.StringVar(&config.Audience, "audience", "", "audience that the tokens of --issuer must have")
-	flags.DurationVar(&config.Policy.JobTimeout, "job-timeout", config.Policy.JobTimeout, "a backup is given up after this time")
+	flags.DurationVar(&config.Policy.JobTimeout, "job-timeout", config.Policy.JobTimeout, "a backup is given up after this time; at most 6h")
 	flags.DurationVar(&config.Policy.FailedKeep, "failed-keep", config.Policy.FailedKeep, "a failed backup is deleted after this time")
 	flags.DurationVar(&config.Policy.RetryWindow, "retry-window", config.Policy.RetryWindow, "parts of a failed backup wait this long for a retry")
 	flags.IntVar(&config.Executions, "executions", config.Executions, "backups that run at the same time; more wait")
@@ -151,6 +152,9 @@ func (p *program) serve(cmd *cobra.Command, c local.Config, f serveFlags) (err e
 func (p *program) completeServe(c *local.Config) error {
 	if c.Executions < 1 {
 		return usage("--executions is at least 1")
+	}
+	if c.Policy.JobTimeout > backup.DefaultJobTimeout {
+		return usage("--job-timeout is at most %s, after which the state machine ends an attempt", backup.DefaultJobTimeout)
 	}
 	if c.Policy.JobTimeout <= 0 || c.Policy.FailedKeep <= 0 || c.Policy.RetryWindow < 0 {
 		return usage("--job-timeout and --failed-keep are more than 0, --retry-window is not less")

@@ -194,8 +194,8 @@ func (j Job) Cancel(now time.Time, p Policy) (Job, error) {
 	if j.Status == Failed && j.Failure != nil && j.Failure.Kind == Cancelled {
 		return j, ErrAlready
 	}
-	if !j.Active() {
-		return j, E(IllegalState, "job %s is %s: only a pending or running backup can be cancelled", j.JobID, j.Status)
+	if status := j.StatusAt(now); status != Pending && status != Running {
+		return j, E(IllegalState, "job %s is %s: only a pending or running backup can be cancelled", j.JobID, status)
 	}
 	return j.Fail(j.Attempt, NewFailure(Cancelled, "", "cancelled on request", now), now, p)
 }

@@ -145,7 +145,7 @@ func jobTransitions() []jobTransition {
 			return j.Fail(attempt, failure(backup.ArchiveInvalid), now, policy)
 		}, fail, fail, fail, all(stale), ""},
 		{"J4 Expire", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Expire(now, policy) }, all("already"), expireLate, expireLate, nil, ""},
-		{"J4 Cancel", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Cancel(now, policy) }, cancel, cancel, cancel, nil, ""},
+		{"J4 Cancel", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Cancel(now, policy) }, cancel, all(illegal), all(illegal), nil, ""},
 		{"J5 Retry", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Retry(nil, now, policy) }, retry, retry, retryOver, nil, illegal},
 		{"J6 Delete", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Delete(now) }, remove, remove, remove, nil, ""},
 		{"J7 Removed", func(j backup.Job, _ int, now time.Time) (backup.Job, error) {

@@ -1,10 +1,12 @@
 package backup
 
 import (
+	"cmp"
 	"fmt"
 	"hash/fnv"
 	"net/url"
 	"slices"
+	"strconv"
 	"time"
 	_ "time/tzdata" // daily runs keep to their zones also where the system has no zone files, as some Lambda images
 )
@@ -99,7 +101,15 @@ func (s Site) validateNumbers() error {
 	if s.Limits.Parallelism < 1 || s.Limits.Parallelism > MaxParallelism {
 		return E(InvalidRequest, "limits.parallelism is 1 to %d, not %d", MaxParallelism, s.Limits.Parallelism)
 	}
-	_, err := s.Schedule.clock()
+	return s.Schedule.validate()
+}
+
+// validate also checks what a schedule that is off would be.
+func (s Schedule) validate() error {
+	if s.Off {
+		s.Off, s.At = false, cmp.Or(s.At, "00:00")
+	}
+	_, err := s.clock()
 	return err
 }
 
@@ -113,6 +123,11 @@ func (p Provider) validate() error {
 	u, err := url.Parse(p.URL)
 	if err != nil || u.Hostname() == "" || (u.Scheme != "http" && u.Scheme != "https") || len(p.URL) > 2048 {
 		return E(InvalidRequest, "provider %s: url must be an absolute http or https URL of at most 2048 characters", p.Name)
+	}
+	if port := u.Port(); port != "" {
+		if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
+			return E(InvalidRequest, "provider %s: the url's port is a number from 1 to 65535", p.Name)
+		}
 	}
 	if u.User != nil {
 		return E(InvalidRequest, "provider %s: the url carries credentials; store them as a secret and name it in secretRef", p.Name)

@@ -5,29 +5,32 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"log/slog"
+	"time"
 
 	"github.com/sitevault/sitevault/internal/asl"
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/lambdaedge"
 	"github.com/sitevault/sitevault/internal/step"
+	"github.com/sitevault/sitevault/internal/telemetry"
 	"github.com/sitevault/sitevault/internal/versitygw"
 )
 
 // handlers are the steps under the names of their states.
 func (s *Service) handlers() map[string]asl.Handler {
-	store, storage := s.store, s.storage
+	store, storage, log := s.store, s.storage, s.config.Log
 	exports, uploads := s.measured()
 	return map[string]asl.Handler{
-		"StartJob": task(step.StartJob{Jobs: store, Policy: s.config.Policy, Now: s.now}.Handle),
-		"OpenUpload": task(step.OpenUpload{
+		"StartJob": task(log, step.StartJob{Jobs: store, Policy: s.config.Policy, Now: s.now}.Handle),
+		"OpenUpload": task(log, step.OpenUpload{
 			Jobs: store, Files: store, Exports: exports, Uploads: storage, Now: s.now, NewRandom: rand.Text, SingleBytes: backup.BasePartSizeBytes, MaxParts: s.maxParts(),
 		}.Handle),
-		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: store, Files: store, Exports: exports, Uploads: uploads, Now: s.now}.Handle),
-		"CompleteMultipart": task(step.CompleteMultipart{Files: store, Uploads: storage, Objects: storage, Now: s.now}.Handle),
-		"InspectArchive":    task(step.InspectArchive{Files: store, Objects: storage, Now: s.now}.Handle),
-		"FailFile":          task(step.FailFile{Files: store, Now: s.now}.Handle),
-		"FinishJob": task(step.FinishJob{
-			Jobs: store, Files: store, Objects: storage, Cleaner: s.cleaner, Policy: s.config.Policy, Now: s.now, Log: s.config.Log,
+		"ExportRangeUpload": task(log, step.ExportRangeUpload{Jobs: store, Files: store, Exports: exports, Uploads: uploads, Now: s.now}.Handle),
+		"CompleteMultipart": task(log, step.CompleteMultipart{Files: store, Uploads: storage, Objects: storage, Now: s.now}.Handle),
+		"InspectArchive":    task(log, step.InspectArchive{Files: store, Objects: storage, Now: s.now}.Handle),
+		"FailFile":          task(log, step.FailFile{Files: store, Now: s.now}.Handle),
+		"FinishJob": task(log, step.FinishJob{
+			Jobs: store, Files: store, Objects: storage, Cleaner: s.cleaner, Policy: s.config.Policy, Now: s.now, Log: log,
 		}.Handle),
 	}
 }
@@ -40,10 +43,14 @@ func (s *Service) maxParts() int64 {
 	return versitygw.MaxParts
 }
 
-func task[In, Out any](handle func(context.Context, In) (Out, error)) asl.Handler {
+func task[In, Out any](log *slog.Logger, handle func(context.Context, In) (Out, error)) asl.Handler {
 	call := lambdaedge.Task(handle)
 	return func(ctx context.Context, input json.RawMessage) (json.RawMessage, error) {
+		began := time.Now()
 		out, err := call(ctx, input)
+		if err != nil && ctx.Err() == nil {
+			telemetry.LogFailure(ctx, log.With(telemetry.Facts(input)...), err, time.Since(began))
+		}
 		if failure, ok := errors.AsType[*lambdaedge.Failure](err); ok {
 			return nil, &asl.Error{Name: failure.Name, Cause: failure.Cause}
 		}

@@ -270,15 +270,19 @@ func (s *Service) shutdown() error {
 	return nil
 }
 
+// resume goes on with running jobs, which nobody else would. Pending ones that find no room are started by the sweeper.
 func (s *Service) resume(ctx context.Context) error {
 	active, err := s.store.ActiveJobs(ctx)
 	if err != nil {
 		return fmt.Errorf("resume: %w", err)
 	}
 	for _, j := range active {
-		s.config.Log.InfoContext(ctx, "resume backup", "jobId", j.JobID, "siteId", j.SiteID, "attempt", j.Attempt, "status", j.Status)
-		if err := s.executions.Start(ctx, j.JobID, j.Attempt); err != nil {
+		err := s.executions.Start(ctx, j.JobID, j.Attempt)
+		if err != nil && j.Status == backup.Running {
 			return fmt.Errorf("resume: %w", err)
+		}
+		if err == nil {
+			s.config.Log.InfoContext(ctx, "resume backup", "jobId", j.JobID, "siteId", j.SiteID, "attempt", j.Attempt, "status", j.Status)
 		}
 	}
 	return nil

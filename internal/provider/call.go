@@ -97,14 +97,18 @@ func untrusted(err error) bool {
 
 var errNotHTTP = errors.New("the connection broke or what came over it was not HTTP")
 
-// speakable keeps of a transport error what the operating system, the resolver or TLS said. Errors of the HTTP parser
-// quote the bytes they choked on, and those may repeat the Authorization header.
+// speakable keeps of a transport error what the operating system, the resolver or TLS said, without the addresses of our
+// own side. Errors of the HTTP parser quote the bytes they choked on, and those may repeat the Authorization header.
 func speakable(err error) error {
-	if op, ok := errors.AsType[*net.OpError](err); ok {
-		return op
-	}
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		return dns
+		public := *dns
+		public.Server = ""
+		return &public
+	}
+	if op, ok := errors.AsType[*net.OpError](err); ok {
+		public := *op
+		public.Source = nil
+		return &public
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {
 		return timeout

@@ -36,6 +36,7 @@ const (
 	// maxDrainBytes of an unwanted body are read so that its connection can be used again; a longer one costs more
 	// than a new connection.
 	maxDrainBytes = 16 << 10
+	maxDrainTime  = time.Second
 )
 
 // Secrets looks up what a site's secretRef names.
@@ -69,6 +70,7 @@ type Config struct {
 // connections.
 type Client struct {
 	transport *http.Transport
+	plain     *http.Transport // for secrets that travel unencrypted
 	secrets   Secrets
 	userAgent string
 	bodyIdle  time.Duration
@@ -87,6 +89,7 @@ func New(cfg Config) *Client {
 	}
 	return &Client{
 		transport: newTransport(cfg.Guard, cfg.Timeouts),
+		plain:     newTransport(cfg.Guard.exceptionsOnly(), cfg.Timeouts),
 		secrets:   cfg.Secrets,
 		userAgent: cmp.Or(cfg.UserAgent, "Sitevault"),
 		bodyIdle:  cmp.Or(cfg.Timeouts.BodyIdle, DefaultBodyIdleTimeout),
@@ -121,7 +124,10 @@ func newTransport(guard *Guard, t Timeouts) *http.Transport {
 }
 
 // Close gives the idle connections back. Requests under way are not touched.
-func (c *Client) Close() { c.transport.CloseIdleConnections() }
+func (c *Client) Close() {
+	c.transport.CloseIdleConnections()
+	c.plain.CloseIdleConnections()
+}
 
 // answer is the header of an answer and its guarded body.
 type answer struct {
@@ -150,8 +156,12 @@ func (c *Client) do(ctx context.Context, cl call) (*answer, error) {
 // send sends the request once. The transport is used without http.Client, which would follow redirects and put the
 // whole URL into its errors.
 func (c *Client) send(ctx context.Context, cl call) (*answer, error) {
+	transport := c.transport
+	if cl.req.URL.Scheme == "http" && cl.export.SecretRef != "" {
+		transport = c.plain
+	}
 	reqCtx, cancel := context.WithCancel(ctx)
-	resp, err := c.transport.RoundTrip(cl.req.WithContext(reqCtx)) //nolint:bodyclose // the answer's stream closes it
+	resp, err := transport.RoundTrip(cl.req.WithContext(reqCtx)) //nolint:bodyclose // the answer's stream closes it
 	if err != nil {
 		cancel()
 		return nil, cl.broken(ctx, err)
@@ -162,6 +172,7 @@ func (c *Client) send(ctx context.Context, cl call) (*answer, error) {
 // discard gives up the body. The connection is used again if the rest is short.
 func (a *answer) discard() {
 	if a.ContentLength <= maxDrainBytes {
+		defer time.AfterFunc(maxDrainTime, a.body.close).Stop()
 		_, _ = io.CopyN(io.Discard, a.body, maxDrainBytes)
 	}
 	a.body.close()

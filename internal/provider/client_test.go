@@ -549,14 +549,17 @@ func TestContextEnds(t *testing.T) {
 			p := backuptest.NewProvider(t, content())
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
+			answered := make(chan struct{})
 			p.Misbehave(backuptest.EveryRange(func(reply *backuptest.ProviderReply, req backuptest.ProviderRequest) {
 				if !inBody {
-					cancel() // before a header is sent: an answer that has begun is the other case
+					cancel()
+					<-answered // before a header is sent: an answer that has begun is the other case
 				}
 				backuptest.AnswerStall(1000, nil)(reply, req)
 			}))
 			c := newClient(t, provider.Timeouts{BodyIdle: time.Hour})
 			body, err := c.Range(ctx, exportAt(p.URL), backup.Pin{ETag: `"version-1"`, SizeBytes: exportBytes}, 0, exportBytes)
+			close(answered)
 			if inBody && err == nil {
 				defer body.Close()
 				cancel()

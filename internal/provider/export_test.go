@@ -10,7 +10,7 @@ import (
 
 // DialWith replaces the guarded dialing.
 func (c *Client) DialWith(dial func(ctx context.Context, network, address string) (net.Conn, error)) {
-	c.transport.DialContext = dial
+	c.transport.DialContext, c.plain.DialContext = dial, dial
 }
 
 // Trust replaces the system's certificate authorities.
@@ -30,3 +30,5 @@ func ParseRetryAfter(s string, now time.Time) (time.Duration, bool) { return par
 func StrongETag(values ...string) (string, bool) {
 	return strongETag(http.Header{"Etag": values})
 }
+
+func (g *Guard) ExceptionsOnly() *Guard { return g.exceptionsOnly() }

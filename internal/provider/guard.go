@@ -22,8 +22,16 @@ import (
 type Guard struct {
 	Resolver *net.Resolver // nil: the system's
 
-	prefixes []allowedPrefix
-	hosts    []allowedHost
+	prefixes   []allowedPrefix
+	hosts      []allowedHost
+	onlyExcept bool // not even public addresses
+}
+
+// exceptionsOnly is for requests that everybody on the way can read.
+func (g *Guard) exceptionsOnly() *Guard {
+	strict := *g
+	strict.onlyExcept = true
+	return &strict
 }
 
 // allowedPrefix and allowedHost are exceptions; port 0 means any.
@@ -161,8 +169,14 @@ func (g *Guard) Check(addr netip.AddrPort) error {
 		return backup.E(backup.AddressForbidden, "address %s has a zone: it lies in the service's own network", addr.Addr())
 	}
 	ip := addr.Addr().Unmap()
+	if g.excepts(ip, addr.Port()) {
+		return nil
+	}
 	found, isSpecial := specialUse(ip)
-	if !isSpecial || g.excepts(ip, addr.Port()) {
+	if !isSpecial && g.onlyExcept {
+		return backup.E(backup.AddressForbidden, "the secret would travel unencrypted to %s: use an https URL", ip)
+	}
+	if !isSpecial {
 		return nil
 	}
 	return backup.E(backup.AddressForbidden, "address %s is %s; to allow it, whoever runs the service adds %q or %q to its allowed addresses",

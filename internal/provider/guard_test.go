@@ -252,6 +252,28 @@ func TestOddFormsOfLoopback(t *testing.T) {
 	}
 }
 
+// A secret goes unencrypted to nobody but whom the operator has allowed.
+func TestSecretOverPlainHTTP(t *testing.T) {
+	dns := &names{answer: func(int32) string { return "93.184.216.34" }}
+	_, err := guardedClient(t, dns.resolver()).Pin(t.Context(), exportAt("http://shop.example/export"))
+	if !backup.Is(err, backup.AddressForbidden) || !strings.Contains(err.Error(), "use an https URL") {
+		t.Errorf("to a public address: %v", err)
+	}
+	p := backuptest.NewProvider(t, content())
+	if _, err := guardedClient(t, nil, "127.0.0.1").Pin(t.Context(), exportAt(p.URL)); err != nil {
+		t.Errorf("to an allowed address: %v", err)
+	}
+	guard, err := provider.ParseGuard([]string{"93.184.216.0/24"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for address, want := range map[string]backup.Kind{"93.184.216.34:80": "", "8.8.8.8:80": backup.AddressForbidden, "10.0.0.1:80": backup.AddressForbidden} {
+		if err := guard.ExceptionsOnly().Check(netip.MustParseAddrPort(address)); (err == nil) != (want == "") || (err != nil && !backup.Is(err, want)) {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
+
 // A host that is allowed by name is reached at whatever address it has; other names of the same address are not.
 func TestAllowedName(t *testing.T) {
 	p := backuptest.NewProvider(t, content())

@@ -3,16 +3,19 @@ package provider_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/backuptest"
 	"github.com/sitevault/sitevault/internal/provider"
 )
 
@@ -96,6 +99,48 @@ func TestDialTimeout(t *testing.T) {
 			t.Errorf("gave up after %s, want %s", took, provider.DefaultDialTimeout)
 		}
 	})
+}
+
+// A refusal whose short body drips is a refusal, and not waited for.
+func TestDrippingRefusal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := pipeClient(t, func(conn net.Conn) {
+			_, _ = io.WriteString(conn, "HTTP/1.1 404 Not Found\r\nContent-Length: 200\r\n\r\n")
+			for {
+				time.Sleep(time.Second / 2)
+				if _, err := io.WriteString(conn, "x"); err != nil {
+					return
+				}
+			}
+		})
+		began := time.Now()
+		_, err := readRange(t.Context(), c, exportAt("http://export.example"), 0, 10)
+		checkKind(t, err, backup.ProviderNotFound)
+		if took := time.Since(began); took > 2*time.Second {
+			t.Errorf("waited %s for the rest", took)
+		}
+	})
+}
+
+// What users read of a connection that fails names the other side only.
+func TestErrorsNameNoneOfOurAddresses(t *testing.T) {
+	resolver := &net.Resolver{PreferGo: true, Dial: func(context.Context, string, string) (net.Conn, error) {
+		return nil, errors.New("no resolver")
+	}}
+	c := provider.New(provider.Config{Guard: &provider.Guard{Resolver: resolver}, Secrets: storedSecrets{}})
+	_, err := readRange(t.Context(), c, exportAt("https://export.example"), 0, 10)
+	checkKind(t, err, backup.ProviderUnavailable)
+	if said := err.Error(); !strings.Contains(said, "lookup export.example") || strings.Contains(said, ":53") {
+		t.Errorf("%s", said)
+	}
+
+	p := backuptest.NewProvider(t, content())
+	p.Misbehave(func(backuptest.ProviderRequest) backuptest.Answer { return backuptest.AnswerReset(100) })
+	_, err = readRange(t.Context(), newClient(t, provider.Timeouts{}), exportAt(p.URL), 0, exportBytes)
+	checkKind(t, err, backup.ProviderUnavailable)
+	if strings.Contains(err.Error(), "->") {
+		t.Errorf("%v", err)
+	}
 }
 
 // A provider may be slow for as long as bytes keep coming, and the caller may pause for as long as it likes.

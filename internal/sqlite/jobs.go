@@ -169,8 +169,8 @@ func (s *Store) DueJobs(ctx context.Context, now time.Time, limit int) ([]backup
 	return list, failure(err, "list due jobs")
 }
 
-// ActiveJobs lists the pending and running jobs of all users, for a service that resumes them when it starts.
+// ActiveJobs lists the running and then the pending jobs of all users, for a service that resumes them when it starts.
 func (s *Store) ActiveJobs(ctx context.Context) ([]backup.Job, error) {
-	list, err := jobs.list(ctx, s.reads, "WHERE status IN ('pending', 'running') ORDER BY job_id")
+	list, err := jobs.list(ctx, s.reads, "WHERE status IN ('pending', 'running') ORDER BY status DESC, job_id")
 	return list, failure(err, "list active jobs")
 }

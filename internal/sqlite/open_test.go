@@ -190,7 +190,7 @@ func TestAllSites(t *testing.T) {
 	}
 }
 
-// A service that starts finds exactly the jobs that were active when it ended.
+// A service that starts finds exactly the jobs that were active when it ended, the running ones first.
 func TestActiveJobs(t *testing.T) {
 	store := open(t, databasePath(t), sqlite.Options{})
 	statuses := []backup.Status{backup.Pending, backup.Running, backup.Done, backup.Failed, backup.Deleting, backup.Deleted}
@@ -202,7 +202,7 @@ func TestActiveJobs(t *testing.T) {
 		}
 	}
 	got, err := store.ActiveJobs(t.Context())
-	if err != nil || len(got) != 2 || got[0].Status != backup.Pending || got[1].Status != backup.Running {
+	if err != nil || len(got) != 2 || got[0].Status != backup.Running || got[1].Status != backup.Pending {
 		t.Errorf("got %+v, %v", got, err)
 	}
 }

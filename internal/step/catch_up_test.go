@@ -97,8 +97,8 @@ func TestCatchUpLeavesOthersAlone(t *testing.T) {
 	if started, err := r.catchUp("gone", "off", "moved", "blog"); started != 1 || err != nil {
 		t.Errorf("%d started, %v", started, err)
 	}
-	r.passes(24 * time.Hour)
 	r.need(second(r.backups().Cancel(t.Context(), "ada", r.onlyJob("blog").JobID)))
+	r.passes(24 * time.Hour)
 	r.faults.arm(fault{n: 1})
 	started, err := r.catchUp("moved", "blog")
 	if fired := r.faults.disarm(); fired == "" || started != 1 || err == nil || !strings.Contains(err.Error(), "catch up on site") {

@@ -88,8 +88,7 @@ func (s FinishJob) done(ctx context.Context, job backup.Job, files []backup.File
 	if err := s.Cleaner.RemoveStrays(ctx, job, files); err != nil {
 		return job, err
 	}
-	now := s.Now()
-	body, err := json.MarshalIndent(manifestOf(job, files, now), "", "  ")
+	body, err := json.MarshalIndent(manifestOf(job, files, s.Now()), "", "  ")
 	if err != nil {
 		return job, fmt.Errorf("manifest of job %s: %w", job.JobID, err)
 	}
@@ -97,6 +96,7 @@ func (s FinishJob) done(ctx context.Context, job backup.Job, files []backup.File
 		return job, err
 	}
 	return advanceJob(ctx, s.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) {
+		now := s.Now() // a moment before the write: who has read that the deadline is over must not see it done
 		next, err := j.Finish(job.Attempt, sizeOf(files), now)
 		if backup.Is(err, backup.TimedOut) {
 			return j.Expire(now, s.Policy)

@@ -78,6 +78,27 @@ func TestFinishJobAfterDeadline(t *testing.T) {
 	r.wantDone(job.JobID, smallSite())
 }
 
+// Whoever has read that the deadline is over never sees the job done, however long the manifest takes to be written.
+func TestDeadlineWhileFinishing(t *testing.T) {
+	r := newRig(t)
+	r.site(smallSite())
+	job := r.running()
+	r.backUp(job, "database")
+	r.backUp(job, "files")
+	r.passes(r.policy.JobTimeout - time.Second)
+	var seen backup.Status
+	r.storage.Intercept = func(c backuptest.StorageCall) error {
+		if c.Op == "Put" && c.After {
+			r.passes(time.Second)
+			seen = r.job(job.JobID).StatusAt(r.now())
+		}
+		return nil
+	}
+	if out := r.finish(job); seen != backup.Failed || out.Status != backup.Failed || out.Error != backup.TimedOut {
+		t.Errorf("seen as %q, then finished as %+v", seen, out)
+	}
+}
+
 // Repeated, FinishJob says the same again.
 func TestFinishJobAgain(t *testing.T) {
 	r := newRig(t)

@@ -66,7 +66,7 @@ func (f *Function) Wrap(next Handler) Handler {
 		defer func() { s.End(ended) }()
 		result, err = next(ctx, payload)
 		if ended = err; err != nil {
-			f.logFailure(ctx, err, f.now().Sub(began))
+			LogFailure(ctx, f.Log, err, f.now().Sub(began))
 		}
 		return result, err
 	}
@@ -75,7 +75,8 @@ func (f *Function) Wrap(next Handler) Handler {
 // errPanicked is how a call ended that never returned.
 var errPanicked = errors.New("panic")
 
-func (f *Function) logFailure(ctx context.Context, err error, took time.Duration) {
+// LogFailure writes down why a call failed that the state machine or another caller will judge.
+func LogFailure(ctx context.Context, log *slog.Logger, err error, took time.Duration) {
 	kind := backup.KindOf(err)
 	level := slog.LevelWarn
 	switch kind {
@@ -84,8 +85,16 @@ func (f *Function) logFailure(ctx context.Context, err error, took time.Duration
 	case backup.BatchUnfinished, backup.ProviderPreparing: // it is simply called again
 		level = slog.LevelInfo
 	}
-	f.Log.LogAttrs(ctx, level, "invocation failed",
+	log.LogAttrs(ctx, level, "invocation failed",
 		slog.String("kind", string(kind)), slog.Any("error", err), slog.Int64(KeyDurationMS, took.Milliseconds()))
+}
+
+// Facts are what a payload says about whom it concerns, as arguments of a logger's With.
+func Facts(payload []byte) (args []any) {
+	for _, a := range factsOf(payload).attrs() {
+		args = append(args, a)
+	}
+	return args
 }
 
 // facts are what payloads of the state machine and of the scheduler say about whom they concern.
