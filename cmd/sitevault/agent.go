@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"math"
 	"net"
 	"net/http"
 	"net/netip"
@@ -16,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/sitevault/sitevault/internal/exportd"
@@ -28,7 +30,9 @@ Databases: MySQL and MariaDB (mysqldump or mariadb-dump must be installed), Post
 A URL with a password belongs into $SITEVAULT_AGENT_DATABASE rather than on the command line, where other users of the
 machine can read it.
 
-Without --token-file anybody who reaches the agent can read the site, so it then listens on this machine only.`
+Without --token-file anybody who reaches the agent can read the site, so it then listens on this machine only. The agent
+speaks plain HTTP: let a web server with a certificate stand before it where others can listen on the way. The service
+sends a secret unencrypted only to hosts that it was told to allow.`
 
 const agentExample = `  sitevault agent --files /var/www/shop
   sitevault agent --files /var/www/shop --database /var/lib/shop/shop.db --exclude '*.log' --exclude wp-content/cache/
@@ -44,6 +48,7 @@ type agentFlags struct {
 	tokenFile string
 	exclude   []string
 	keep      time.Duration
+	maxBytes  string
 	log       serveFlags
 }
 
@@ -61,6 +66,7 @@ func (p *program) agentCommand() *cobra.Command {
 	flags.StringVar(&f.tokenFile, "token-file", "", "file with the token that the service must send")
 	flags.StringArrayVar(&f.exclude, "exclude", nil, "pattern of names to leave out, such as '*.log' or 'wp-content/cache/' (repeatable)")
 	flags.DurationVar(&f.keep, "keep", exportd.DefaultKeepFor, "drop a snapshot this long after its last use")
+	flags.StringVar(&f.maxBytes, "max-bytes", "", "most that all snapshots together may take, such as 50GB (default: what the disk has)")
 	p.logFlags(cmd, &f.log)
 	p.fromEnvironment(cmd, "SITEVAULT_AGENT_")
 	flags.SortFlags = false
@@ -125,6 +131,13 @@ func (p *program) exportConfig(f agentFlags) (c exportd.Config, err error) {
 	if f.dir == "" {
 		return c, usage("no folder for snapshots: give --dir, since neither XDG_CACHE_HOME nor HOME is set")
 	}
+	if f.maxBytes != "" {
+		n, err := humanize.ParseBytes(f.maxBytes)
+		if err != nil || n == 0 || n > math.MaxInt64 {
+			return c, usage("--max-bytes is a size such as 50GB, not %q", f.maxBytes)
+		}
+		c.MaxBytes = int64(n)
+	}
 	c.Dir, c.KeepFor, c.Now = f.dir, f.keep, p.now
 	if c.Exports, err = exportsOf(f); err != nil {
 		return c, err
@@ -179,8 +192,8 @@ func (p *program) announceAgent(w io.Writer, address string, c exportd.Config, f
 	fmt.Fprintln(w)
 }
 
-// serveHTTP serves until ctx ends and then lets running answers end. Their time is not bounded: an archive is read in one
-// request by services that ask for no ranges.
+// serveHTTP serves until ctx ends and then lets running answers end for a while. While it serves their time is not
+// bounded: an archive is read in one request by services that ask for no ranges.
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
 	served := make(chan error, 1)

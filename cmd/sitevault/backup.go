@@ -378,11 +378,14 @@ func remedy(job api.BackupDetail) string {
 	case backup.ProviderRefused, backup.SecretMissing:
 		return "A retry cannot help before the secret is right.\nNext: sitevault secret put NAME, as in the site's exports (sitevault site get " + job.SiteID + "), then " + create + "\n"
 	case backup.AddressForbidden:
-		return "A retry cannot help before the address is allowed.\nNext: start the service with --allow-host ADDRESS, then " + create + "\n"
+		return "A retry cannot help before the address is allowed.\nNext: let whoever runs the service allow it (--allow-host ADDRESS; on AWS the setting allowHosts), or use a public https URL, then " + create + "\n"
 	case backup.ExportTooLarge:
 		return "A retry cannot help before the limit is raised.\nNext: " + change + " --max-bytes SIZE, then " + create + "\n"
 	case backup.ProviderNotFound, backup.ProviderRedirected:
 		return "A retry cannot help before the URL is right.\nNext: " + change + " --provider NAME=URL, then " + create + "\n"
+	}
+	if job.Error.Kind == backup.TimedOut && job.Attempt < backup.MaxAttempts {
+		return "A retry can help; exports that were finished are kept, others begin anew.\nNext: sitevault backup retry " + job.JobID + " --wait\n"
 	}
 	if job.Error.Retryable && job.Attempt < backup.MaxAttempts {
 		return "A retry can help; what is finished is kept.\nNext: sitevault backup retry " + job.JobID + " --wait\n"

@@ -158,6 +158,9 @@ func TestSaysWhatItIs(t *testing.T) {
 		{"", `begins with ""`},
 		{"\xff\xfe\x00", `begins with "`},
 		{string(whole[:len(whole)-30]), "cut short"},
+		{string(whole) + "\n", "1 bytes stand behind its end"},
+		{"Notice: x\n" + string(whole), "10 bytes too many stand before its end record"},
+		{string(whole[10:]), "bytes are missing"},
 	} {
 		_, err := inspect([]byte(tc.content))
 		if !backup.Is(err, backup.ArchiveInvalid) || !strings.Contains(err.Error(), tc.want) {
@@ -188,8 +191,8 @@ func TestDamagedFields(t *testing.T) {
 		{"disk", inEnd, 4, 1, "one volume of several"},
 		{"directory's disk", inEnd, 6, 1, "one volume of several"},
 		{"entries on this disk", inEnd, 8, 2, "one volume of several"},
-		{"directory size", inEnd, 12, 46, "does not end where"},
-		{"directory offset", inEnd, 16, 30, "does not end where"},
+		{"directory size", inEnd, 12, 46, "bytes too many"},
+		{"directory offset", inEnd, 16, 30, "bytes too many"},
 		{"comment length", inEnd, 20, 1, "cut short"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

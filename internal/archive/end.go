@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"encoding/binary"
 	"math"
 )
@@ -44,6 +45,15 @@ func findEnd(tail []byte, tailStart int64) (e end, found bool, err error) {
 	return end{}, false, nil
 }
 
+// bytesBehind is how many bytes follow the last end record of the tail; 0: there is none, or it reaches beyond the tail.
+func bytesBehind(tail []byte) int {
+	at := bytes.LastIndex(tail, binary.LittleEndian.AppendUint32(nil, endSignature))
+	if at < 0 || len(tail)-at < endBytes {
+		return 0
+	}
+	return max(0, len(tail)-at-endBytes-int(binary.LittleEndian.Uint16(tail[at+20:])))
+}
+
 // parseEnd reads the end record at position at of the tail and the zip64 records before it, if there are any.
 func parseEnd(tail []byte, at int, tailStart int64) (end, error) {
 	record := tail[at:]
@@ -82,8 +92,11 @@ func zeroIfWide(disk uint16) uint16 {
 // placed checks that the directory lies exactly before its end records, which begin at directoryEnd.
 func placed(entries, size, offset uint64, directoryEnd int64) (end, error) {
 	limit := uint64(directoryEnd)
-	if offset > limit || size != limit-offset {
-		return end{}, invalid("its directory (%d bytes at %d) does not end where the end record begins (%d)", size, offset, limit)
+	switch {
+	case offset > limit || size > limit-offset:
+		return end{}, invalid("bytes are missing: its directory (%d bytes at %d) would reach into its end record (at %d)", size, offset, limit)
+	case size < limit-offset:
+		return end{}, invalid("%d bytes too many stand before its end record: something was put before or into the archive", limit-offset-size)
 	}
 	if size > maxDirectoryBytes {
 		return end{}, invalid("its directory of %d bytes is longer than the %d that are read", size, int64(maxDirectoryBytes))

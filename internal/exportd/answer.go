@@ -9,7 +9,6 @@ import (
 	"os"
 	"regexp"
 	"strconv"
-	"syscall"
 	"time"
 )
 
@@ -108,7 +107,7 @@ func failure(sn *snapshot) error {
 			status: http.StatusServiceUnavailable, retryAfter: stoppingRetryAfter,
 			detail: "the agent is stopping; the snapshot is made when it runs again",
 		}
-	case errors.Is(sn.err, errNoRoom), errors.Is(sn.err, syscall.ENOSPC), errors.Is(sn.err, syscall.EDQUOT):
+	case errors.Is(sn.err, errNoRoom), diskFull(sn.err):
 		return &refusal{
 			status: http.StatusInsufficientStorage,
 			detail: fmt.Sprintf("the snapshot of %s does not fit on the agent's disk: %v", sn.export, sn.err),

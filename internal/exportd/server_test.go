@@ -529,6 +529,34 @@ func TestNoRoom(t *testing.T) {
 	}
 }
 
+// TestFullDiskGivesWay: a snapshot that does not fit is made again when idle ones have made room, and refused when none can.
+func TestFullDiskGivesWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, tries := t.TempDir(), 0
+		s := start(t, exportd.Config{Dir: dir, Exports: only(sourceFunc(func(_ context.Context, w io.Writer) error {
+			tries++
+			if len(glob(t, dir, "*.zip")) > 1 {
+				_, err := w.Write(make([]byte, 100))
+				return errors.Join(err, syscall.ENOSPC)
+			}
+			return zipOf(w, "a", "content")
+		}))})
+		for _, job := range []string{"job1", "job2"} {
+			wantStatus(t, ask(s, "HEAD", "/files", "Backup-Id", job), 200)
+		}
+		wantProblem(t, ask(s, "HEAD", "/files", "Backup-Id", "job3"), 507)
+		time.Sleep(9 * time.Minute)
+		wantStatus(t, ask(s, "HEAD", "/files", "Backup-Id", "job2"), 200)
+		time.Sleep(2 * time.Minute)
+		tries = 0
+		wantStatus(t, ask(s, "HEAD", "/files", "Backup-Id", "job3"), 200)
+		if archives := len(glob(t, dir, "*.zip")); tries != 2 || archives != 2 {
+			t.Errorf("%d tries, %d archives", tries, archives)
+		}
+		stop(t, s)
+	})
+}
+
 // TestFailureGivesRoomBack: what a failed snapshot had reserved does not count against the next one.
 func TestFailureGivesRoomBack(t *testing.T) {
 	tries := 0
@@ -566,9 +594,9 @@ func TestLimitsGiveWay(t *testing.T) {
 				if c.status == 503 && full.Header().Get("Retry-After") != "60" {
 					t.Errorf("Retry-After %q", full.Header().Get("Retry-After"))
 				}
-				time.Sleep(50 * time.Minute)
+				time.Sleep(8 * time.Minute)
 				wantStatus(t, ask(s, "HEAD", "/files", "Backup-Id", "job2"), 200)
-				time.Sleep(20 * time.Minute)
+				time.Sleep(4 * time.Minute)
 				wantStatus(t, ask(s, "HEAD", "/files", "Backup-Id", "job3"), 200)
 				if n := countFiles(t, c.config.Dir, "*.zip"); n != 2 {
 					t.Errorf("%d archives", n)

@@ -15,7 +15,7 @@ import (
 const (
 	// yieldAfter: a snapshot unused for so long makes way when room is needed. Its job has most likely ended, and one
 	// that has not is answered 412 and reads a new snapshot.
-	yieldAfter = time.Hour
+	yieldAfter = 10 * time.Minute
 	// forgetFailureAfter bounds the memory of failures that nobody came back to hear about.
 	forgetFailureAfter = 10 * time.Minute
 	// fullRetryAfter is the pause asked for when MaxSnapshots are in use.
@@ -170,6 +170,15 @@ func (s *Server) evict(now time.Time) bool {
 	s.config.Log.Info("snapshot makes way for a new one", "file", oldest.export, "jobId", oldest.backupID)
 	s.forget(oldest)
 	return true
+}
+
+// makeRoom lets go of what sn has written and of one snapshot more, if one can make way.
+func (s *Server) makeRoom(sn *snapshot) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bytes -= sn.sizeBytes
+	sn.sizeBytes = 0
+	return s.evict(s.config.Now())
 }
 
 // sweep drops what has expired.

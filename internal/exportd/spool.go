@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -80,10 +81,17 @@ func (s *Server) spool(ctx context.Context, sn *snapshot) (Report, string, error
 		return Report{}, "", ctx.Err()
 	}
 	report, digest, err := s.writeZip(ctx, sn)
+	for diskFull(err) && s.makeRoom(sn) {
+		report, digest, err = s.writeZip(ctx, sn)
+	}
 	if err != nil {
 		return report, "", err
 	}
 	return report, digest, s.commit(sn, digest)
+}
+
+func diskFull(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
 func (s *Server) writeZip(ctx context.Context, sn *snapshot) (Report, string, error) {

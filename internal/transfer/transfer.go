@@ -15,7 +15,7 @@ import (
 const (
 	// chunkBytes is what one read asks for: large enough that system calls do not count, small enough to stay in cache.
 	chunkBytes = 256 << 10
-	// chunksAhead bounds what one Run holds: chunksAhead x chunkBytes.
+	// chunksAhead bounds what one Run holds: these chunks, and one more on each side.
 	chunksAhead = 8
 	// chunksKept is what the process keeps for the next Run. It is no sync.Pool, which every garbage collection empties:
 	// the same few chunks serve a transfer of any length.
