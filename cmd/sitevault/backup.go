@@ -16,8 +16,8 @@ import (
 
 const backupHelp = `Create, watch, download and delete backups.
 
-A backup goes by its id, as ` + "`sitevault backup list`" + ` shows it, or by SITE@latest: the site's newest good backup, and for
-watch, retry and cancel its newest backup in whatever state.`
+A backup goes by its id, as ` + "`sitevault backup list`" + ` shows it, or by SITE@latest: the site's newest backup, and for
+download, keep and delete its newest good one.`
 
 func (p *program) backupCommand() *cobra.Command {
 	return groupCommand(&cobra.Command{Use: "backup", Short: "Create, watch, download and delete backups", Long: backupHelp},
@@ -193,7 +193,7 @@ func (p *program) jobFacts(j api.Backup) []fact {
 func (p *program) backupGetCommand() *cobra.Command {
 	return p.onJob(&cobra.Command{
 		Use: "get BACKUP", Short: "Show a backup and how far it has come", Example: "  sitevault backup get shop@latest",
-	}, newestGood, func(ctx context.Context, c *client.Client, id string) error {
+	}, newestAny, func(ctx context.Context, c *client.Client, id string) error {
 		job, _, err := c.Backup(ctx, id)
 		if err != nil {
 			return err
@@ -293,14 +293,19 @@ func (p *program) backupDeleteCommand() *cobra.Command {
 	cmd := p.onJob(&cobra.Command{
 		Use: "delete BACKUP", Short: "Delete a backup",
 	}, newestGood, func(ctx context.Context, c *client.Client, id string) error {
-		if err := p.confirm(yes, "Delete backup "+id+"? It cannot be had back"); err != nil {
-			return err
-		}
-		job, err := c.DeleteBackup(ctx, id)
+		job, _, err := c.Backup(ctx, id)
 		if err != nil {
 			return err
 		}
-		return showOne(p, job, p.jobFacts(job))
+		question := fmt.Sprintf("Delete the %s backup of %s from %s (%s, %s)? It cannot be had back", job.Status, job.SiteID, at(job.CreatedAt), size(job.SizeBytes), id)
+		if err := p.confirm(yes, question); err != nil {
+			return err
+		}
+		deleted, err := c.DeleteBackup(ctx, id)
+		if err != nil {
+			return err
+		}
+		return showOne(p, deleted, p.jobFacts(deleted))
 	})
 	yesFlag(cmd, &yes)
 	return cmd
