@@ -47,6 +47,7 @@ type agentFlags struct {
 	dir       string
 	tokenFile string
 	exclude   []string
+	empty     bool
 	keep      time.Duration
 	maxBytes  string
 	log       serveFlags
@@ -65,6 +66,7 @@ func (p *program) agentCommand() *cobra.Command {
 	flags.StringVar(&f.dir, "dir", p.defaultSnapshots(), "folder for snapshots, private to this agent and outside of --files")
 	flags.StringVar(&f.tokenFile, "token-file", "", "file with the token that the service must send")
 	flags.StringArrayVar(&f.exclude, "exclude", nil, "pattern of names to leave out, such as '*.log' or 'wp-content/cache/' (repeatable)")
+	flags.BoolVar(&f.empty, "allow-empty", false, "export --files also when it holds nothing, which may mean that its disk is not mounted")
 	flags.DurationVar(&f.keep, "keep", exportd.DefaultKeepFor, "drop a snapshot this long after its last use")
 	flags.StringVar(&f.maxBytes, "max-bytes", "", "most that all snapshots together may take, such as 50GB (default: what the disk has)")
 	p.logFlags(cmd, &f.log)
@@ -158,7 +160,7 @@ func (p *program) exportConfig(f agentFlags) (c exportd.Config, err error) {
 func exportsOf(f agentFlags) (map[string]exportd.Source, error) {
 	exports := map[string]exportd.Source{}
 	if f.files != "" {
-		folder, err := exportd.Folder(f.files, exportd.FolderOptions{Exclude: f.exclude})
+		folder, err := exportd.Folder(f.files, exportd.FolderOptions{Exclude: f.exclude, AllowEmpty: f.empty})
 		if err != nil {
 			return nil, usage("--files: %w", err)
 		}

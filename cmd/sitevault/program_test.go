@@ -19,6 +19,7 @@ import (
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/client"
 	"github.com/sitevault/sitevault/internal/demo"
+	"github.com/sitevault/sitevault/internal/provider"
 	"github.com/sitevault/sitevault/internal/step"
 )
 
@@ -411,7 +412,7 @@ func TestSecretsRefuse(t *testing.T) {
 	for name, test := range map[string]struct{ input, args string }{
 		"empty":            {"\n", "put shop"},
 		"two lines":        {"a\nb\n", "put shop"},
-		"too long":         {strings.Repeat("x", maxSecretBytes+1), "put shop"},
+		"too long":         {strings.Repeat("x", provider.MaxSecretBytes+1), "put shop"},
 		"name":             {"x", "put ../shop"},
 		"user":             {"x", "put shop --user ../x"},
 		"delete elsewhere": {"", "delete ../../x"},

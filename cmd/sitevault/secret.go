@@ -8,9 +8,11 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 
 	"github.com/spf13/cobra"
+
+	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/provider"
 )
 
 const secretHelp = `A secret is the value of the Authorization header that the service sends to a site's export: a bare token, or a value
@@ -21,11 +23,6 @@ service takes a new value up at once. The value is never given on the command li
 
 const secretPutExample = `  openssl rand -hex 32 | tee token | sitevault secret put shop
   sitevault secret put shop --file token`
-
-// maxSecretBytes is the limit of the service.
-const maxSecretBytes = 8 << 10
-
-var secretName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 // secrets is where the secrets of one user lie.
 type secrets struct{ data, user string }
@@ -70,7 +67,7 @@ func (p *program) readSecret(file string) ([]byte, error) {
 	} else if p.terminal(p.in) {
 		fmt.Fprintln(p.err, "Type the secret, then Enter and Ctrl-D. What you type is shown.")
 	}
-	value, err := io.ReadAll(io.LimitReader(input, maxSecretBytes+1))
+	value, err := io.ReadAll(io.LimitReader(input, provider.MaxSecretBytes+1))
 	if err != nil {
 		return nil, fmt.Errorf("read the secret: %w", err)
 	}
@@ -78,8 +75,8 @@ func (p *program) readSecret(file string) ([]byte, error) {
 	switch {
 	case len(value) == 0:
 		return nil, usage("the secret is empty")
-	case len(value) > maxSecretBytes:
-		return nil, usage("the secret has more than %d bytes", maxSecretBytes)
+	case len(value) > provider.MaxSecretBytes:
+		return nil, usage("the secret has more than %d bytes", provider.MaxSecretBytes)
 	case bytes.ContainsAny(value, "\r\n\x00"):
 		return nil, usage("the secret has more than one line; a header's value has one")
 	}
@@ -109,16 +106,14 @@ func (s secrets) put(name string, value []byte) error {
 	return nil
 }
 
-var userName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
-
 func (s secrets) check(name string) error {
 	if s.data == "" {
 		return usage("no data folder: give --data, since neither XDG_DATA_HOME nor HOME is set")
 	}
-	if !userName.MatchString(s.user) {
+	if !backup.ValidUserID(s.user) {
 		return usage("--user %q is not a user's id", s.user)
 	}
-	if !secretName.MatchString(name) {
+	if !backup.ValidSecretRef(name) {
 		return usage("secret name %q: use 1 to 63 lower-case letters, digits and hyphens, starting with a letter or digit", name)
 	}
 	return nil
@@ -147,7 +142,7 @@ func (s secrets) names() ([]string, error) {
 	}
 	names := []string{}
 	for _, e := range entries {
-		if secretName.MatchString(e.Name()) {
+		if backup.ValidSecretRef(e.Name()) {
 			names = append(names, e.Name())
 		}
 	}

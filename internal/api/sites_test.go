@@ -113,14 +113,14 @@ func TestTickets(t *testing.T) {
 	if _, err := f.store.TakeTicket(t.Context(), one.Ticket, f.clock()); !backup.Is(err, backup.NotFound) {
 		t.Errorf("the store holds the ticket itself: %v", err)
 	}
-	got, err := f.store.TakeTicket(t.Context(), api.TicketDigest(one.Ticket), f.clock())
+	got, err := f.store.TakeTicket(t.Context(), backup.TicketDigest(one.Ticket), f.clock())
 	if err != nil || got.UserID != "alice" {
 		t.Errorf("taken: %+v, %v", got, err)
 	}
-	if _, err := f.store.TakeTicket(t.Context(), api.TicketDigest(one.Ticket), f.clock()); !backup.Is(err, backup.NotFound) {
+	if _, err := f.store.TakeTicket(t.Context(), backup.TicketDigest(one.Ticket), f.clock()); !backup.Is(err, backup.NotFound) {
 		t.Errorf("taken twice: %v", err)
 	}
-	if _, err := f.store.TakeTicket(t.Context(), api.TicketDigest(two.Ticket), two.ExpiresAt); !backup.Is(err, backup.NotFound) {
+	if _, err := f.store.TakeTicket(t.Context(), backup.TicketDigest(two.Ticket), two.ExpiresAt); !backup.Is(err, backup.NotFound) {
 		t.Errorf("taken late: %v", err)
 	}
 }

@@ -31,11 +31,8 @@ const ticketLife = 30 * time.Second
 
 func (s server) createTicket(ctx context.Context, _ *struct{}) (*ticketOut, error) {
 	secret, expires := s.Secret(), s.Now().Add(ticketLife)
-	if err := s.Tickets.PutTicket(ctx, TicketDigest(secret), backup.Ticket{UserID: userOf(ctx), ExpiresAt: expires}); err != nil {
+	if err := s.Tickets.PutTicket(ctx, backup.TicketDigest(secret), backup.Ticket{UserID: userOf(ctx), ExpiresAt: expires}); err != nil {
 		return nil, err
 	}
 	return &ticketOut{Ticket{Ticket: secret, SocketURL: cmp.Or(s.SocketURL, "/ws"), ExpiresAt: expires.UTC()}}, nil
 }
-
-// TicketDigest is backup.TicketDigest.
-func TicketDigest(secret string) string { return backup.TicketDigest(secret) }

@@ -27,10 +27,16 @@ func ValidSiteID(s string) bool { return siteIDPattern.MatchString(s) }
 // ValidProviderName tells whether s names a provider: a lower-case letter, then letters, digits, hyphens, at most 32.
 func ValidProviderName(s string) bool { return providerPattern.MatchString(s) }
 
+// ValidSecretRef tells whether s can name a secret: lower-case letters, digits and hyphens, at most 63.
+func ValidSecretRef(s string) bool { return secretPattern.MatchString(s) }
+
+// ValidUserID tells whether s can be the id of a user, as UserID makes them.
+func ValidUserID(s string) bool { return userIDPattern.MatchString(s) }
+
 // UserID turns the subject of a token into the id that rows and object keys carry. Subjects that are not plain
 // identifiers (an issuer may put anything there) become a digest, so that no key can be steered from outside.
 func UserID(subject string) string {
-	if userIDPattern.MatchString(subject) {
+	if ValidUserID(subject) {
 		return subject
 	}
 	sum := sha256.Sum256([]byte(subject))

@@ -117,7 +117,7 @@ func (p Provider) validate() error {
 	if !ValidProviderName(p.Name) {
 		return E(InvalidRequest, "provider name %q: use 1 to 32 lower-case letters, digits and hyphens, starting with a letter", p.Name)
 	}
-	if p.SecretRef != "" && !secretPattern.MatchString(p.SecretRef) {
+	if p.SecretRef != "" && !ValidSecretRef(p.SecretRef) {
 		return E(InvalidRequest, "provider %s: secretRef is the name of a stored secret (lower-case letters, digits, hyphens), never the secret itself", p.Name)
 	}
 	u, err := url.Parse(p.URL)

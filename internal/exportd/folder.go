@@ -21,6 +21,9 @@ type FolderOptions struct {
 	// ("wp-content/cache"), one without against the last element anywhere ("*.log"). A trailing slash restricts it to
 	// directories. What is below an excluded directory is left out too.
 	Exclude []string
+	// AllowEmpty archives a folder that holds nothing. Without it that is an error: a disk that is not mounted would be
+	// backed up as a site without files until the last backup with files is deleted.
+	AllowEmpty bool
 }
 
 // Folder is the source of a directory tree: regular files and directories with mode and modification time, symbolic links
@@ -43,12 +46,12 @@ func Folder(root string, options FolderOptions) (Source, error) {
 	if !info.IsDir() {
 		return nil, fmt.Errorf("folder: %s is not a directory", root)
 	}
-	return &folder{root: root, exclude: options.Exclude}, nil
+	return &folder{root: root, options: options}, nil
 }
 
 type folder struct {
 	root    string
-	exclude []string
+	options FolderOptions
 }
 
 var _ Source = (*folder)(nil)
@@ -76,9 +79,12 @@ func (f *folder) Snapshot(ctx context.Context, w io.Writer) (Report, error) {
 		return Report{}, err
 	}
 	defer root.Close()
-	t := &tree{archive: newArchive(w), exclude: f.exclude}
+	t := &tree{archive: newArchive(w), exclude: f.options.Exclude}
 	if err := t.list(ctx, root, ""); err != nil {
 		return t.report, err
+	}
+	if t.report.Entries == 0 && !f.options.AllowEmpty {
+		return t.report, fmt.Errorf("folder %s holds nothing to export: is its disk mounted?", f.root)
 	}
 	return t.report, t.archive.Close()
 }

@@ -206,6 +206,25 @@ func TestFolderExclude(t *testing.T) {
 	}
 }
 
+// TestEmptyFolder: a folder without anything in it is taken only if the operator has said that it may be so.
+func TestEmptyFolder(t *testing.T) {
+	root := t.TempDir()
+	if _, err := folder(t, root).Snapshot(t.Context(), io.Discard); err == nil || !strings.Contains(err.Error(), "mounted") {
+		t.Errorf("%v", err)
+	}
+	allowed, err := exportd.Folder(root, exportd.FolderOptions{AllowEmpty: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if archive, _ := snapshot(t, allowed); len(open(t, archive).File) != 0 {
+		t.Error("there is something in nothing")
+	}
+	write(t, filepath.Join(root, "a.log"), "x")
+	if _, err := folder(t, root, "*.log").Snapshot(t.Context(), io.Discard); err == nil {
+		t.Error("a folder of which nothing is left was taken")
+	}
+}
+
 // TestFolderRefuses: a wrong root or pattern is found when the agent starts.
 func TestFolderRefuses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "file")

@@ -10,9 +10,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
@@ -157,15 +159,16 @@ func New(ctx context.Context, config Config) (*Server, error) {
 
 // prepareDir makes the snapshot folder, readable by nobody else, and refuses one that an export would publish.
 func prepareDir(config Config) error {
-	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
-		return fmt.Errorf("make snapshot folder: %w", err)
+	there, err := nearest(config.Dir)
+	if err != nil {
+		return fmt.Errorf("snapshot folder: %w", err)
 	}
 	for name, source := range config.Exports {
 		folder, ok := source.(*folder)
 		if !ok {
 			continue
 		}
-		inside, err := folder.contains(config.Dir)
+		inside, err := folder.contains(there)
 		if err != nil {
 			return fmt.Errorf("export %s: %w", name, err)
 		}
@@ -174,7 +177,24 @@ func prepareDir(config Config) error {
 				"and visitors of the site might download them", config.Dir, folder.root)
 		}
 	}
+	if err := os.MkdirAll(config.Dir, 0o700); err != nil {
+		return fmt.Errorf("make snapshot folder: %w", err)
+	}
 	return nil
+}
+
+// nearest is dir, or the folder above it in which it would be made.
+func nearest(dir string) (string, error) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+			return dir, err
+		}
+		dir = filepath.Dir(dir)
+	}
 }
 
 // run owns all background work, so that Close can wait for it.

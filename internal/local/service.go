@@ -207,7 +207,7 @@ func until(service context.Context, next http.Handler) http.Handler {
 }
 
 func (s *Service) takeTicket(ctx context.Context, ticket string) (backup.Ticket, error) {
-	return s.store.TakeTicket(ctx, api.TicketDigest(ticket), s.now())
+	return s.store.TakeTicket(ctx, backup.TicketDigest(ticket), s.now())
 }
 
 // now has the resolution of the rows.

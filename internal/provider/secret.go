@@ -8,19 +8,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 
 	"github.com/sitevault/sitevault/internal/backup"
 )
 
-// maxSecretBytes is far above any token and below the header limits of common servers.
-const maxSecretBytes = 8 << 10
-
-var (
-	secretUserPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`) // as backup.UserID makes them
-	secretRefPattern  = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)        // as Site.Validate accepts them
-)
+// MaxSecretBytes is far above any token and below the header limits of common servers.
+const MaxSecretBytes = 8 << 10
 
 // SecretDir keeps secrets as files <dir>/<userID>/<ref>, for the service on one machine. A file is read anew for each
 // use, so that a secret can be replaced under a running service.
@@ -30,7 +24,7 @@ var _ Secrets = SecretDir("")
 
 // Authorization is the header's value as AuthorizationValue makes it from the file.
 func (d SecretDir) Authorization(_ context.Context, userID, ref string) (string, error) {
-	if !secretUserPattern.MatchString(userID) || !secretRefPattern.MatchString(ref) {
+	if !backup.ValidUserID(userID) || !backup.ValidSecretRef(ref) {
 		return "", backup.E(backup.SecretMissing, "secret: %q of user %q cannot be the name of a secret", ref, userID)
 	}
 	content, err := d.read(filepath.Join(userID, ref))
@@ -57,15 +51,15 @@ func (d SecretDir) read(name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() || info.Size() > maxSecretBytes {
-		return nil, fmt.Errorf("not a file of at most %d bytes", maxSecretBytes)
+	if !info.Mode().IsRegular() || info.Size() > MaxSecretBytes {
+		return nil, fmt.Errorf("not a file of at most %d bytes", MaxSecretBytes)
 	}
 	file, err := root.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	return io.ReadAll(io.LimitReader(file, maxSecretBytes))
+	return io.ReadAll(io.LimitReader(file, MaxSecretBytes))
 }
 
 // AuthorizationValue makes the value of the Authorization header from a stored secret. Newlines at the end are

@@ -47,7 +47,7 @@ func NewSecretsManager(client *secretsmanager.Client, prefix string, now func() 
 
 // Authorization is the header's value as AuthorizationValue makes it from the secret's text.
 func (s *SecretsManager) Authorization(ctx context.Context, userID, ref string) (string, error) {
-	if !secretUserPattern.MatchString(userID) || !secretRefPattern.MatchString(ref) {
+	if !backup.ValidUserID(userID) || !backup.ValidSecretRef(ref) {
 		return "", backup.E(backup.SecretMissing, "secret: %q of user %q cannot be the name of a secret", ref, userID)
 	}
 	name := s.name(userID, ref)
@@ -85,8 +85,8 @@ func (s *SecretsManager) read(ctx context.Context, name string) (string, error) 
 		return "", err
 	case out.SecretString == nil:
 		return "", backup.E(backup.SecretMissing, "stored as bytes, not as text")
-	case len(*out.SecretString) > maxSecretBytes:
-		return "", fmt.Errorf("longer than %d bytes", maxSecretBytes)
+	case len(*out.SecretString) > MaxSecretBytes:
+		return "", fmt.Errorf("longer than %d bytes", MaxSecretBytes)
 	}
 	return *out.SecretString, nil
 }
