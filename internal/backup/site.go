@@ -27,22 +27,22 @@ type Site struct {
 
 // Provider is one export API of a site.
 type Provider struct {
-	Name      string `json:"name"`                // part of keys and payloads
-	URL       string `json:"url"`                 // http or https
-	SecretRef string `json:"secretRef,omitempty"` // names the value of the Authorization header; never the value itself
+	Name      string `json:"name" doc:"1 to 32 lower-case letters, digits and hyphens, starting with a letter" example:"files"`
+	URL       string `json:"url" doc:"http or https, of the export; never with credentials" example:"https://shop.example.com/export/files"`
+	SecretRef string `json:"secretRef,omitempty" doc:"Name of the stored secret that is sent as Authorization; never the secret itself" example:"shop-token"`
 }
 
 // Limits bound what a backup of the site may take.
 type Limits struct {
-	MaxFileBytes int64 `json:"maxFileBytes,omitempty"` // of one provider's export
-	Parallelism  int   `json:"parallelism,omitempty"`  // ranges pulled at the same time over all providers
+	MaxFileBytes int64 `json:"maxFileBytes,omitempty" doc:"A larger export of one provider fails; 1 TiB when left out" example:"50000000000"`
+	Parallelism  int   `json:"parallelism,omitempty" doc:"Ranges pulled at the same time over all providers, 1 to 40; 4 when left out" example:"4"`
 }
 
 // Schedule is the daily run of a site.
 type Schedule struct {
-	Off      bool   `json:"off,omitempty"`
-	At       string `json:"at,omitempty"`       // "HH:MM" in TimeZone
-	TimeZone string `json:"timeZone,omitempty"` // IANA name; empty means UTC
+	Off      bool   `json:"off,omitempty" doc:"No daily backup"`
+	At       string `json:"at,omitempty" doc:"Time of day in timeZone, HH:MM; when left out a time between 00:00 and 05:59 that depends on the site's id" example:"03:30"`
+	TimeZone string `json:"timeZone,omitempty" doc:"IANA name; UTC when left out" example:"Europe/Berlin"`
 }
 
 // WithDefaults fills what the caller left out. A site without a time of its own gets one between 00:00 and 05:59 UTC

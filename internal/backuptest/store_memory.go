@@ -62,7 +62,7 @@ func (m *MemoryStore) CreateJob(ctx context.Context, job backup.Job, key backup.
 		return backup.Job{}, ctx.Err()
 	case key.Key == "", !taken, !job.CreatedAt.Before(used.ExpiresAt):
 	case used.BodyHash != key.BodyHash:
-		return backup.Job{}, backup.E(backup.IdempotencyReuse, "key %q was used with another body", key.Key)
+		return backup.Job{}, backup.E(backup.IdempotencyReuse, "the key was used with another body")
 	default:
 		return m.jobs[used.jobID], nil
 	}

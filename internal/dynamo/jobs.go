@@ -195,7 +195,7 @@ func (s *Store) jobOfKey(ctx context.Context, k backup.Idempotency) (backup.Job,
 	case first.JobID == "":
 		return backup.Job{}, backup.E(backup.Conflict, "key %q has just expired", k.Key)
 	case first.BodyHash != k.BodyHash:
-		return backup.Job{}, backup.E(backup.IdempotencyReuse, "key %q made job %s from another request", k.Key, first.JobID)
+		return backup.Job{}, backup.E(backup.IdempotencyReuse, "the key made job %s from another request", first.JobID)
 	}
 	job, err := s.readJob(ctx, first.JobID)
 	if err == nil && job.Rev == 0 {

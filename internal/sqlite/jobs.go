@@ -90,7 +90,7 @@ func (t *tx) jobOf(ctx context.Context, key backup.Idempotency, now time.Time) (
 		return backup.Job{}, err
 	}
 	if first.BodyHash != key.BodyHash {
-		return backup.Job{}, backup.E(backup.IdempotencyReuse, "key %q made job %s from another request", key.Key, first.jobID)
+		return backup.Job{}, backup.E(backup.IdempotencyReuse, "the key made job %s from another request", first.jobID)
 	}
 	return findJob(ctx, t.statements, first.jobID)
 }
