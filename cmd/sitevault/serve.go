@@ -168,7 +168,7 @@ func (p *program) completeServe(c *local.Config) error {
 		}
 		return nil
 	}
-	if u, err := url.Parse(c.S3.Endpoint); err != nil || u.Host == "" || u.User != nil {
+	if u, err := url.Parse(c.S3.Endpoint); err != nil || u.Host == "" || u.User != nil || (u.Scheme != "http" && u.Scheme != "https") {
 		return usage("--s3-endpoint is a URL such as https://s3.eu-central-1.amazonaws.com")
 	}
 	// The AWS SDK reads the keys itself, with a session token where there is one.

@@ -65,6 +65,17 @@ func TestOpenFails(t *testing.T) {
 	}
 }
 
+// A storage whose bucket is not there is found at the start; one that does not answer may come up later.
+func TestOpenLooksAtTheStorage(t *testing.T) {
+	c := e2e.Config(t, e2e.NewStorage(t))
+	c.S3.Bucket = "none"
+	if s, err := local.Open(t.Context(), c); err == nil || s != nil || !strings.Contains(err.Error(), "bucket none") {
+		t.Errorf("opened %v, %v", s, err)
+	}
+	c.S3.Endpoint = "http://127.0.0.1:1"
+	e2e.Start(t, c).Stop()
+}
+
 // nothingRuns waits until no goroutine of the service is left and no S3 server of ours runs.
 func nothingRuns(t *testing.T) {
 	t.Helper()

@@ -114,10 +114,28 @@ func (s *Service) openStorage(ctx context.Context) (err error) {
 	if s.storage, err = s3store.Open(ctx, c); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}
-	if s.gateway != nil {
-		if _, err := s.storage.EnsureBucket(ctx, false); err != nil {
-			return fmt.Errorf("storage: %w", err)
-		}
+	if s.gateway == nil {
+		return s.checkStorage(ctx)
+	}
+	if _, err := s.storage.EnsureBucket(ctx, false); err != nil {
+		return fmt.Errorf("storage: %w", err)
+	}
+	return nil
+}
+
+const storageTime = 10 * time.Second
+
+// checkStorage finds a wrong bucket or key before the first backup does. A storage that does not answer may come up later.
+func (s *Service) checkStorage(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, storageTime)
+	defer cancel()
+	err := s.storage.CheckBucket(ctx)
+	if backup.Is(err, backup.StorageUnavailable) {
+		s.config.Log.WarnContext(ctx, "the storage does not answer; backups wait for it", "endpoint", s.config.S3.Endpoint, "error", err)
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("storage %s: %w", s.config.S3.Endpoint, err)
 	}
 	return nil
 }

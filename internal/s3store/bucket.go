@@ -33,6 +33,16 @@ func (s *Store) EnsureBucket(ctx context.Context, versioned bool) (versioning bo
 	return true, nil
 }
 
+// CheckBucket fails if the bucket is not there (NotFound), if these keys may not use it (StorageRefused) or if nobody
+// answers (StorageUnavailable).
+func (s *Store) CheckBucket(ctx context.Context) error {
+	_, err := s.client.HeadBucket(ctx, &s3.HeadBucketInput{Bucket: &s.bucket})
+	if err != nil {
+		return fail(err, "look at bucket %s", s.bucket)
+	}
+	return nil
+}
+
 func codeOf(err error) string {
 	var api smithy.APIError
 	if errors.As(err, &api) {

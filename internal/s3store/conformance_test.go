@@ -25,6 +25,27 @@ func TestConformance(t *testing.T) {
 	}
 }
 
+// A bucket that is there, one that is not, one that may not be used and a server that is not there are told apart.
+func TestCheckBucket(t *testing.T) {
+	server := startServer(t, false)
+	good := configOf(server, "vault")
+	openStore(t, good, false)
+	absent, foreign, nobody := good, good, good
+	absent.Bucket, foreign.SecretKey, nobody.Endpoint = "none", "wrong", "http://127.0.0.1:1"
+	for name, c := range map[string]struct {
+		config s3store.Config
+		want   backup.Kind
+	}{"there": {good, ""}, "absent": {absent, backup.NotFound}, "wrong key": {foreign, backup.StorageRefused}, "nobody": {nobody, backup.StorageUnavailable}} {
+		store, err := s3store.Open(t.Context(), c.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := store.CheckBucket(t.Context()); (err == nil) != (c.want == "") || (err != nil && !backup.Is(err, c.want)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // Delete markers go with the versions that they hide.
 func TestDeleteMarkersAreDeleted(t *testing.T) {
 	server := startServer(t, true)
