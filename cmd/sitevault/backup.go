@@ -208,6 +208,9 @@ func (p *program) backupGetCommand() *cobra.Command {
 		if err := printTable(p, fileColumns, job.Files); err != nil {
 			return err
 		}
+		for _, line := range (troubles{}).news(job) {
+			fmt.Fprintln(p.out, "\n"+line)
+		}
 		if job.Status == backup.Failed {
 			fmt.Fprint(p.out, "\n"+failureText(job))
 		}

@@ -488,3 +488,23 @@ func TestRate(t *testing.T) {
 		t.Errorf("got %q", notes)
 	}
 }
+
+// What has become the matter with a file is told once, and again when it is something else.
+func TestTroublesAreToldOnce(t *testing.T) {
+	known := troubles{}
+	told := func(detail string) string {
+		f := api.File{Name: "files"}
+		if detail != "" {
+			f.Trouble = &api.Failure{Kind: backup.ProviderTimeout, Message: "Too slow.", Detail: detail}
+		}
+		return strings.Join(known.news(api.BackupDetail{Files: []api.File{f}}), "|")
+	}
+	for _, c := range []struct{ detail, want string }{
+		{"", ""}, {"a\x1b[2J", "files: Too slow. It is tried again. (a [2J)"}, {"a\x1b[2J", ""},
+		{"b", "files: Too slow. It is tried again. (b)"}, {"", ""}, {"b", "files: Too slow. It is tried again. (b)"},
+	} {
+		if got := told(c.detail); got != c.want {
+			t.Errorf("%q: told %q, want %q", c.detail, got, c.want)
+		}
+	}
+}

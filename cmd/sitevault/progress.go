@@ -77,7 +77,7 @@ func (p *program) personShower() shower {
 	if p.terminal(p.err) {
 		return newBars(p)
 	}
-	return &lineShower{out: p.err, now: p.now}
+	return &lineShower{out: p.err, now: p.now, troubles: troubles{}}
 }
 
 // jsonShower prints one JSON line for each change of a backup.
@@ -98,15 +98,37 @@ func (s *jsonShower) close() error                  { return s.err }
 // lineEvery is the least time between two lines, unless the status changes.
 const lineEvery = time.Second
 
+// troubles remembers what was told of each file.
+type troubles map[string]string
+
+// news are the sentences on what has become the matter with the files of a backup since the last call.
+func (t troubles) news(job api.BackupDetail) (lines []string) {
+	for _, f := range job.Files {
+		detail := ""
+		if f.Trouble != nil {
+			detail = f.Trouble.Detail
+		}
+		if t[f.Name] != detail && detail != "" {
+			lines = append(lines, fmt.Sprintf("%s: %s It is tried again. (%s)", plain(f.Name), plain(f.Trouble.Message), plain(detail)))
+		}
+		t[f.Name] = detail
+	}
+	return lines
+}
+
 // lineShower prints plain lines.
 type lineShower struct {
-	out  io.Writer
-	now  func() time.Time
-	last time.Time
-	seen string
+	out      io.Writer
+	now      func() time.Time
+	last     time.Time
+	seen     string
+	troubles troubles
 }
 
 func (s *lineShower) backup(job api.BackupDetail) {
+	for _, line := range s.troubles.news(job) {
+		fmt.Fprintln(s.out, line)
+	}
 	if !s.due(string(job.Status), client.Over(job.Status)) {
 		return
 	}
@@ -157,6 +179,7 @@ type bars struct {
 	ended    chan struct{}
 	trackers map[string]*progress.Tracker
 	rates    map[string]*rate
+	troubles troubles
 }
 
 func newBars(p *program) *bars {
@@ -174,7 +197,7 @@ func newBars(p *program) *bars {
 	w.SetTrackerLength(barLength)
 	w.SetMessageLength(labelLength)
 	w.SetTrackerPosition(progress.PositionRight)
-	b := &bars{writer: w, now: p.now, ended: make(chan struct{}), trackers: map[string]*progress.Tracker{}, rates: map[string]*rate{}}
+	b := &bars{writer: w, now: p.now, ended: make(chan struct{}), trackers: map[string]*progress.Tracker{}, rates: map[string]*rate{}, troubles: troubles{}}
 	go func() {
 		defer close(b.ended)
 		w.Render()
@@ -183,6 +206,9 @@ func newBars(p *program) *bars {
 }
 
 func (b *bars) backup(job api.BackupDetail) {
+	for _, line := range b.troubles.news(job) {
+		b.writer.Log("%s", line)
+	}
 	for _, f := range job.Files {
 		note := fmt.Sprintf("%d/%d parts", f.Progress.Parts, f.Progress.TotalParts)
 		switch backup.FileStatus(f.Status) {

@@ -54,6 +54,7 @@ type File struct {
 	CRC64NVME  string          `json:"crc64nvme,omitempty" doc:"Of the whole file, base64 as in x-amz-checksum-crc64nvme; once proven"`
 	Archive    *backup.Archive `json:"archive,omitempty" doc:"What the zip's directory says; once done"`
 	Error      *Failure        `json:"error,omitempty"`
+	Trouble    *Failure        `json:"trouble,omitempty" doc:"Why the last try failed, while it is being repeated"`
 	FinishedAt *time.Time      `json:"finishedAt,omitempty"`
 }
 
@@ -107,6 +108,7 @@ func detailView(v step.View) BackupDetail {
 	}
 	for i, p := range v.Job.Providers {
 		d.Files[i] = fileView(p.Name, byName[p.Name])
+		d.Files[i].Trouble = failureView(v.Trouble(byName[p.Name]))
 	}
 	return d
 }

@@ -38,7 +38,8 @@ type File struct {
 	CRC64NVME     uint64 // of the whole object, from completing on
 	Archive       Archive
 	Failure       *Failure
-	Restarts      int // uploads begun anew within the attempt
+	Trouble       *Failure // why the last try failed while it is being repeated: for people, nothing is decided by it
+	Restarts      int      // uploads begun anew within the attempt
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	FinishedAt    time.Time
@@ -131,7 +132,7 @@ func (f File) Open(attempt int, u Upload, pin Pin, lost bool, now time.Time) (Fi
 	}
 	f.Status, f.Attempt, f.Pin, f.PartSizeBytes = FileOpen, attempt, pin, cmp.Or(u.PartSizeBytes, PartSizeBytes(pin.SizeBytes))
 	f.UploadID, f.Key, f.Token = u.UploadID, u.Key, u.Token
-	f.CRC64NVME, f.Archive, f.Failure, f.UpdatedAt = 0, Archive{}, nil, now
+	f.CRC64NVME, f.Archive, f.Failure, f.Trouble, f.UpdatedAt = 0, Archive{}, nil, nil, now
 	f.FinishedAt = time.Time{}
 	return f, nil
 }
@@ -145,7 +146,7 @@ func (f File) Resume(attempt int, now time.Time) (File, error) {
 		return f, E(IllegalState, "file %s is %s: nothing to resume", f.Name, f.Status)
 	}
 	f.Restarts = f.RestartsIn(attempt)
-	f.Status, f.Attempt, f.Failure, f.FinishedAt, f.UpdatedAt = FileOpen, attempt, nil, time.Time{}, now
+	f.Status, f.Attempt, f.Failure, f.Trouble, f.FinishedAt, f.UpdatedAt = FileOpen, attempt, nil, nil, time.Time{}, now
 	return f, nil
 }
 
@@ -171,7 +172,7 @@ func (f File) Completing(uploadID string, crc uint64, now time.Time) (File, erro
 	if f.Status != FileOpen || f.UploadID != uploadID {
 		return f, E(StaleAttempt, "file %s is %s with another upload", f.Name, f.Status)
 	}
-	f.Status, f.CRC64NVME, f.UpdatedAt = FileCompleting, crc, now
+	f.Status, f.CRC64NVME, f.Trouble, f.UpdatedAt = FileCompleting, crc, nil, now
 	return f, nil
 }
 
@@ -183,7 +184,7 @@ func (f File) Stored(uploadID string, now time.Time) (File, error) {
 	if f.Status != FileCompleting || f.UploadID != uploadID {
 		return f, E(StaleAttempt, "file %s is %s with another upload", f.Name, f.Status)
 	}
-	f.Status, f.UpdatedAt = FileStored, now
+	f.Status, f.Trouble, f.UpdatedAt = FileStored, nil, now
 	return f, nil
 }
 
@@ -195,7 +196,7 @@ func (f File) Inspected(uploadID string, a Archive, now time.Time) (File, error)
 	if f.Status != FileStored || f.UploadID != uploadID {
 		return f, E(StaleAttempt, "file %s is %s with another upload", f.Name, f.Status)
 	}
-	f.Status, f.Archive, f.UpdatedAt, f.FinishedAt = FileDone, a, now, now
+	f.Status, f.Archive, f.Trouble, f.UpdatedAt, f.FinishedAt = FileDone, a, nil, now, now
 	return f, nil
 }
 
@@ -207,7 +208,7 @@ func (f File) Fail(failure *Failure, now time.Time) (File, error) {
 	if f.CreatedAt.IsZero() {
 		f.CreatedAt = now
 	}
-	f.Status, f.Failure, f.UpdatedAt, f.FinishedAt = FileFailed, failure, now, now
+	f.Status, f.Failure, f.Trouble, f.UpdatedAt, f.FinishedAt = FileFailed, failure, nil, now, now
 	return f, nil
 }
 
@@ -216,10 +217,26 @@ func (f File) Forget(failure *Failure, now time.Time) (File, error) {
 	if f.Status == FileFailed && f.UploadID == "" {
 		return f, ErrAlready
 	}
-	f.Status, f.UploadID, f.Key, f.Token, f.UpdatedAt = FileFailed, "", "", "", now
+	f.Status, f.UploadID, f.Key, f.Token, f.Trouble, f.UpdatedAt = FileFailed, "", "", "", nil, now
 	if f.Failure == nil {
 		f.Failure = failure
 	}
+	return f, nil
+}
+
+// troubleEvery is how long the same trouble is not noted again: forty workers may have it at the same time.
+const troubleEvery = 30 * time.Second
+
+// Troubled notes why a try failed that will be repeated.
+func (f File) Troubled(trouble *Failure, now time.Time) (File, error) {
+	again := f.Trouble.same(trouble) && now.Sub(f.Trouble.At) < troubleEvery
+	if again || f.Status == FileDone || f.Status == FileFailed {
+		return f, ErrAlready
+	}
+	if f.CreatedAt.IsZero() {
+		f.CreatedAt = now
+	}
+	f.Trouble, f.UpdatedAt = trouble, now
 	return f, nil
 }
 

@@ -3,6 +3,7 @@ package backup_test
 import (
 	"errors"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -151,6 +152,13 @@ func fileTransitions() []fileTransition {
 			},
 		},
 		{
+			"Troubled", func(f backup.File) (backup.File, error) { return f.Troubled(failure(backup.ProviderTimeout), epoch) },
+			map[string]string{
+				fileNew: "-> ", fileOpen: "-> open", fileComplete: "-> completing", fileStored: "-> stored", fileDone: "already",
+				fileFailed: "already", fileSwept: "already", fileUnopened: "already",
+			},
+		},
+		{
 			"T9 Forget", func(f backup.File) (backup.File, error) { return f.Forget(failure(backup.Cancelled), epoch) },
 			map[string]string{
 				fileNew: "-> failed", fileOpen: "-> failed", fileComplete: "-> failed", fileStored: "-> failed", fileDone: "-> failed",
@@ -188,6 +196,41 @@ func TestFileTransitionsRepeated(t *testing.T) {
 				t.Errorf("%s of a file %s, repeated: %v", tr.id, state, err)
 			}
 		}
+	}
+}
+
+// A trouble is noted again when it is another one or half a minute old, and is over as soon as the file gets on.
+func TestTroubled(t *testing.T) {
+	note := func(f backup.File, detail string, after time.Duration) (backup.File, error) {
+		at := epoch.Add(after)
+		return f.Troubled(backup.NewFailure(backup.ProviderTimeout, f.Name, detail, at), at)
+	}
+	f, err := note(fileIn(t, fileNew), "slow", 0)
+	if err != nil || !f.CreatedAt.Equal(epoch) || f.Trouble.Detail != "slow" {
+		t.Fatalf("%+v, %v", f, err)
+	}
+	for _, tc := range []struct {
+		detail string
+		after  time.Duration
+		noted  bool
+	}{{"slow", 29 * time.Second, false}, {"slow", 30 * time.Second, true}, {"slower", time.Second, true}} {
+		if _, err := note(f, tc.detail, tc.after); (err == nil) != tc.noted {
+			t.Errorf("%q after %s: %v", tc.detail, tc.after, err)
+		}
+	}
+	for _, tr := range fileTransitions() {
+		for _, state := range fileStates {
+			troubled := fileIn(t, state)
+			troubled.Trouble = failure(backup.StorageUnavailable)
+			if next, err := tr.apply(troubled); err == nil && tr.id != "Troubled" && next.Trouble != nil {
+				t.Errorf("%s of a file %s keeps its trouble", tr.id, state)
+			}
+		}
+	}
+	old, next := f, f
+	next.Status, next.UploadID = backup.FileOpen, "up"
+	if got := backup.FileEvents(old, next); !slices.Equal(got, []backup.EventName{backup.UploadTaskCreated, backup.UploadPartTaskCreated}) {
+		t.Errorf("opened after a trouble: %v", got)
 	}
 }
 

@@ -220,7 +220,8 @@ func (w *watch) refused(raw json.RawMessage) error {
 	return e
 }
 
-// pushed applies a message, or reads again when one was missed or when the backup is over: only a read tells it all.
+// pushed applies a message, or reads again when one was missed, when the backup is over or when something is the matter:
+// only a read tells it all.
 func (w *watch) pushed(ctx context.Context, raw json.RawMessage) error {
 	var m push.Message
 	if err := json.Unmarshal(raw, &m); err != nil {
@@ -229,7 +230,7 @@ func (w *watch) pushed(ctx context.Context, raw json.RawMessage) error {
 	switch {
 	case m.JobID != w.jobID || m.Seq <= w.last.Seq:
 		return nil
-	case m.Prev > w.last.Seq || Over(m.Status):
+	case m.Prev > w.last.Seq || Over(m.Status) || troubled(w.last, m):
 		return w.read(ctx)
 	}
 	w.last = applied(w.last, m)
@@ -248,6 +249,18 @@ func applied(last api.BackupDetail, m push.Message) api.BackupDetail {
 			i = len(last.Files) - 1
 		}
 		last.Files[i].Status, last.Files[i].Progress, last.Files[i].SizeBytes = string(f.Status), f.Progress, f.Progress.TotalBytes
+		if f.Trouble == nil {
+			last.Files[i].Trouble = nil
+		}
 	}
 	return last
+}
+
+// troubled tells whether a message brings a trouble that is not known yet.
+func troubled(last api.BackupDetail, m push.Message) bool {
+	return slices.ContainsFunc(m.Files, func(f push.FileMessage) bool {
+		return f.Trouble != nil && !slices.ContainsFunc(last.Files, func(known api.File) bool {
+			return known.Name == f.Name && known.Trouble != nil && known.Trouble.Kind == f.Trouble.Kind
+		})
+	})
 }

@@ -3,6 +3,7 @@ package client_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -194,6 +195,42 @@ func TestWatchReadsAgainOnAGap(t *testing.T) {
 	seqs, bytes, _, err := watch(t, c)
 	if err != nil || !slices.Equal(seqs, []int64{10, 20, 21}) || !slices.Equal(bytes, []int64{0, 55, 99}) {
 		t.Errorf("showed %v with bytes %v, error %v", seqs, bytes, err)
+	}
+}
+
+// A message that brings a trouble is read in full, once; one without it ends the trouble.
+func TestWatchReadsTroubles(t *testing.T) {
+	troubled := func(m push.Message) push.Message {
+		m.Files[0].Trouble = &push.ErrorMessage{Kind: backup.ProviderUnavailable, Message: "not answered"}
+		return m
+	}
+	s := &liveService{}
+	s.script = func(s *liveService, _ int, send func(push.Message)) {
+		s.awaitRead(2)
+		s.mu.Lock()
+		s.state.Seq, s.state.Files = 11, []api.File{{Name: "files", Status: "open", Trouble: &api.Failure{Kind: backup.ProviderUnavailable, Detail: "no such host"}}}
+		s.mu.Unlock()
+		send(troubled(at(11, 10, 1)))
+		s.awaitRead(3)
+		send(troubled(at(12, 11, 2)))
+		send(at(13, 12, 3))
+		s.set(14, backup.Done, 99)
+		send(finished(14))
+	}
+	c, _ := serveLive(t, s)
+	var told []string
+	_, err := c.Watch(t.Context(), job, func(d api.BackupDetail) {
+		detail := ""
+		if d.Files[0].Trouble != nil {
+			detail = d.Files[0].Trouble.Detail
+		}
+		told = append(told, fmt.Sprint(d.Seq, " ", detail))
+	})
+	if want := []string{"10 ", "11 no such host", "12 no such host", "13 "}; err != nil || !slices.Equal(told[:min(4, len(told))], want) {
+		t.Errorf("told %q, %v", told, err)
+	}
+	if n := s.readCount(); n != 4 {
+		t.Errorf("%d reads", n)
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/sitevault/sitevault/internal/api"
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/backuptest"
 	"github.com/sitevault/sitevault/internal/e2e"
 	"github.com/sitevault/sitevault/internal/push"
 )
@@ -52,6 +53,30 @@ func TestLiveProgress(t *testing.T) {
 	}
 	if !statuses[backup.Running] || last.Progress.Parts != 4 || last.Progress.Bytes != export.Content.Size() || last.Seq != s.Get(jobID).Seq {
 		t.Errorf("the last message is %+v, statuses were %v", last, statuses)
+	}
+}
+
+// While a try is being repeated the API and the socket say why; afterwards nothing of it is left.
+func TestTroubleIsTold(t *testing.T) {
+	t.Parallel()
+	s, _ := e2e.Run(t)
+	export := e2e.NewExport(t, 1, 2)
+	export.Misbehave(backuptest.FirstRequests(2, backuptest.AnswerStatus(500)))
+	s.PutSite("shop", e2e.Exports{"files": export})
+	jobID := s.Create("shop")
+	socket := dial(t, s, ticket(t, s))
+	subscribe(t, socket, jobID)
+	var m push.Message
+	for len(m.Files) == 0 || m.Files[0].Trouble == nil {
+		receive(t, socket, &m)
+	}
+	told := s.Get(jobID).Files[0].Trouble
+	if m.Files[0].Trouble.Kind != backup.ProviderUnavailable || told == nil || !told.Retryable || !strings.Contains(told.Detail, "answered 500") {
+		t.Errorf("pushed %+v, read %+v", m.Files[0].Trouble, told)
+	}
+	s.Await(jobID, backup.Done)
+	if f := s.Get(jobID).Files[0]; f.Trouble != nil || f.Error != nil {
+		t.Errorf("done with %+v, %+v", f.Trouble, f.Error)
 	}
 }
 

@@ -3,6 +3,7 @@
 package push
 
 import (
+	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -33,9 +34,10 @@ type FileMessage struct {
 	Name     string            `json:"name"`
 	Status   backup.FileStatus `json:"status"`
 	Progress step.Progress     `json:"progress"`
+	Trouble  *ErrorMessage     `json:"trouble,omitempty"` // why the last try failed, while it is being repeated
 }
 
-// ErrorMessage says why a backup failed.
+// ErrorMessage says why something failed.
 type ErrorMessage struct {
 	Kind    backup.Kind `json:"kind"`
 	Message string      `json:"message"`
@@ -48,12 +50,19 @@ func NewMessage(v step.View, prev int64) Message {
 		Status: v.Job.StatusAt(v.At), Attempt: v.Job.Attempt, Progress: v.Progress(), Files: make([]FileMessage, len(v.Files)),
 	}
 	for i, f := range v.Files {
-		m.Files[i] = FileMessage{Name: f.Name, Status: f.Status, Progress: step.FileProgress(f)}
+		m.Files[i] = FileMessage{
+			Name: f.Name, Status: cmp.Or(f.Status, "pending"), Progress: step.FileProgress(f), Trouble: errorMessage(v.Trouble(f)),
+		}
 	}
-	if f := v.Job.FailureAt(v.At); f != nil {
-		m.Error = &ErrorMessage{Kind: f.Kind, Message: f.Kind.Sentence()}
-	}
+	m.Error = errorMessage(v.Job.FailureAt(v.At))
 	return m
+}
+
+func errorMessage(f *backup.Failure) *ErrorMessage {
+	if f == nil {
+		return nil
+	}
+	return &ErrorMessage{Kind: f.Kind, Message: f.Kind.Sentence()}
 }
 
 // Hub fans the changes of jobs out to whoever watches them in this process. Jobs that nobody watches cost nothing.

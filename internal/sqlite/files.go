@@ -22,6 +22,7 @@ var files = newTable("files", []string{"job_id", "name"}, func(f *backup.File) [
 		{"entries", &f.Archive.Entries},
 		{"uncompressed_bytes", &f.Archive.UncompressedBytes},
 		{"failure", failed{&f.Failure}},
+		{"trouble", failed{&f.Trouble}},
 		{"restarts", &f.Restarts},
 		{"created_at", millis{&f.CreatedAt}},
 		{"updated_at", millis{&f.UpdatedAt}},

@@ -93,10 +93,13 @@ func (s OpenUpload) Handle(ctx context.Context, in OpenUploadIn) (OpenUploadOut,
 		out.Next, out.WaitSeconds, out.Polls, out.Caught = NextWait, wait, in.Polls+1, in.Caught
 		return out, nil
 	}
-	if err != nil {
-		return out, err
+	if err == nil {
+		out, err = s.plan(ctx, job, file, pin, in, out)
 	}
-	return s.plan(ctx, job, file, pin, in, out)
+	if err != nil {
+		noteTrouble(ctx, s.Files, backup.Guard(in.JobID, in.Attempt), in.File, err, s.Now())
+	}
+	return out, err
 }
 
 // nextAfterUpload is where a file goes whose parts are all in the storage; "" for any other file.
