@@ -387,6 +387,8 @@ func remedy(job api.BackupDetail) string {
 		return "A retry cannot help before the secret is right.\nNext: sitevault secret put NAME, as in the site's exports (sitevault site get " + job.SiteID + "), then " + create + "\n"
 	case backup.AddressForbidden:
 		return "A retry cannot help before the address is allowed.\nNext: let whoever runs the service allow it (--allow-host ADDRESS; on AWS the setting allowHosts), or use a public https URL, then " + create + "\n"
+	case backup.SecretExposed:
+		return "A retry cannot help before the URL is an https one.\nNext: " + change + " --provider NAME=URL,secret=SECRET, then " + create + "\n"
 	case backup.ExportTooLarge:
 		return "A retry cannot help before the limit is raised.\nNext: " + change + " --max-bytes SIZE, then " + create + "\n"
 	case backup.ProviderNotFound, backup.ProviderRedirected:

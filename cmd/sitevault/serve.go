@@ -55,7 +55,7 @@ func (p *program) serveCommand() *cobra.Command {
 	flags.StringVar(&config.S3.Region, "s3-region", "us-east-1", "region of --s3-endpoint")
 	flags.BoolVar(&config.S3.PathStyle, "s3-path-style", false, "put the bucket into the path instead of the host name, as most storages but Amazon's want it")
 	flags.StringVar(&config.VersityGW, "versitygw", "", "path of the versitygw program (default: beside this program, in bin/ or in PATH)")
-	flags.StringSliceVar(&config.AllowHosts, "allow-host", nil, "address, block or name that exports may come from although it is not public (repeatable)")
+	flags.StringSliceVar(&config.AllowHosts, "allow-host", nil, "address, block or name that exports may come from although it is not public, and that secrets are sent to without TLS (repeatable)")
 	flags.StringVar(&config.Issuer, "issuer", "", "OpenID Connect issuer whose tokens are accepted (default: no sign-in, one local user)")
 	flags.StringVar(&config.Audience, "audience", "", "audience that the tokens of --issuer must have")
 	flags.DurationVar(&config.Policy.JobTimeout, "job-timeout", config.Policy.JobTimeout, "a backup is given up after this time; at most 6h")

@@ -33,7 +33,7 @@ const (
 func (o *Ops) Alarms() []Alarm {
 	all := []Alarm{
 		{
-			ID: "NoGoodBackup", Anchor: "a-site-has-no-good-backup", Text: "A site with a daily schedule has had no good backup for 26 hours.",
+			ID: "NoGoodBackup", Anchor: "a-site-has-no-good-backup", Text: "More sites with a daily schedule than are tolerated have had no good backup for 26 hours.",
 			Metric: o.own(metric.SitesWithoutBackup, "Maximum", 15), Beyond: over, Threshold: float64(o.config.Tolerated), Periods: 2,
 		},
 		{

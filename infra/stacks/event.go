@@ -104,7 +104,7 @@ func (a *App) addScheduleRights() {
 }
 
 // How the stream is read. A batch that fails is tried again in halves, so that one bad change does not hold up others for
-// long; whatever is lost here is a push, an event or a second look at a bucket, never a state.
+// long; whatever is lost here is a push, an event, a second look at a bucket or the time of a good backup, never a job's state.
 const (
 	streamBatch       = 100
 	streamParallel    = 10 // batches of one shard at a time; the changes of one row stay in order

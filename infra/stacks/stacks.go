@@ -13,7 +13,7 @@ func New(app constructs.Construct, c Config) {
 	data := NewData(app, c)
 	service := NewApp(app, c, data)
 	ops := NewOps(app, c, data)
-	ops.Stack.AddDependency(service.Stack, jsii.String("its alarms ring for what is not there"))
+	ops.Stack.AddStackDependency(service.Stack, jsii.String("its alarms ring for what is not there"))
 	explain(data, service)
 	awscdk.Aspects_Of(app).Add(cdknag.NewAwsSolutionsChecks(&cdknag.NagPackProps{Reports: jsii.Bool(false)}), nil)
 }

@@ -103,7 +103,7 @@ func (r *reader) noEnd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n := bytesBehind(r.tail); n > 0 {
+	if n := bytesBehind(r.tail, r.tailStart); n > 0 {
 		return invalid("%d bytes stand behind its end: the export sends something after the archive", n)
 	}
 	if bytes.HasPrefix(start, []byte("PK\x03\x04")) {

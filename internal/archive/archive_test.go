@@ -152,12 +152,14 @@ func TestReads(t *testing.T) {
 // What is no archive at all is described by how it begins.
 func TestSaysWhatItIs(t *testing.T) {
 	whole := zipOf(t, "", file{name: "a", content: "b"})
+	nested := zipOf(t, "", file{name: "a.zip", content: string(whole)}, file{name: "b", content: strings.Repeat("x", 1000)})
 	for _, tc := range []struct{ content, want string }{
 		{"<!DOCTYPE html><html><body>Please log in" + strings.Repeat(".", 300_000), `ends with no zip end record; it begins with "<!DOCTYPE html`},
 		{`{"error":"no such site"}`, `begins with "{\"error\":`},
 		{"", `begins with ""`},
 		{"\xff\xfe\x00", `begins with "`},
 		{string(whole[:len(whole)-30]), "cut short"},
+		{string(nested[:len(nested)-200]), "cut short"},
 		{string(whole) + "\n", "1 bytes stand behind its end"},
 		{"Notice: x\n" + string(whole), "10 bytes too many stand before its end record"},
 		{string(whole[10:]), "bytes are missing"},

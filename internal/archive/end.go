@@ -45,10 +45,14 @@ func findEnd(tail []byte, tailStart int64) (e end, found bool, err error) {
 	return end{}, false, nil
 }
 
-// bytesBehind is how many bytes follow the last end record of the tail; 0: there is none, or it reaches beyond the tail.
-func bytesBehind(tail []byte) int {
+// bytesBehind is how many bytes follow the last end record of the tail, if a whole archive ends there; else 0. The end
+// record of an archive that is an entry of this one is no such end.
+func bytesBehind(tail []byte, tailStart int64) int {
 	at := bytes.LastIndex(tail, binary.LittleEndian.AppendUint32(nil, endSignature))
 	if at < 0 || len(tail)-at < endBytes {
+		return 0
+	}
+	if _, err := parseEnd(tail, at, tailStart); err != nil {
 		return 0
 	}
 	return max(0, len(tail)-at-endBytes-int(binary.LittleEndian.Uint16(tail[at+20:])))

@@ -30,6 +30,7 @@ const (
 	ProviderEncoded     Kind = "ProviderEncoded"
 	ProviderLongBody    Kind = "ProviderLongBody"
 	AddressForbidden    Kind = "AddressForbidden"
+	SecretExposed       Kind = "SecretExposed"
 	SecretMissing       Kind = "SecretMissing"
 	ExportEmpty         Kind = "ExportEmpty"
 	ExportTooLarge      Kind = "ExportTooLarge"
@@ -82,6 +83,7 @@ var kinds = map[Kind]kindFacts{
 	ProviderEncoded:     {false, "The site's export service compressed the answer although plain bytes were asked for."},
 	ProviderLongBody:    {false, "The site's export service sent more than it announced."},
 	AddressForbidden:    {false, "The site's export address lies in a network that Sitevault never calls."},
+	SecretExposed:       {false, "The site's secret would travel unencrypted; register an https URL."},
 	SecretMissing:       {false, "The secret that the site's provider names is not stored."},
 	ExportEmpty:         {false, "The site's export is empty."},
 	ExportTooLarge:      {false, "The site's export is larger than the site's limit."},

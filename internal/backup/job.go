@@ -273,10 +273,10 @@ func (j Job) Removed(began, now time.Time, p Policy) (Job, error) {
 	return j, nil
 }
 
-// Outlived tells whether every execution of the job has come to its own end, at the latest by its timeout. One starts
-// before the deadline that the job has while it is pending.
-func (j Job) Outlived(now time.Time, p Policy) bool {
-	return now.After(j.DeadlineAt.Add(p.JobTimeout + DecisionLag))
+// Outlived tells whether every execution of the job has come to its own end, at the latest by the state machine's timeout.
+// One starts before the deadline that the job has while it is pending.
+func (j Job) Outlived(now time.Time) bool {
+	return now.After(j.DeadlineAt.Add(DefaultJobTimeout + DecisionLag))
 }
 
 // Due tells whether the sweeper has to look at the job.

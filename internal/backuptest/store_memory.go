@@ -3,7 +3,6 @@ package backuptest
 import (
 	"cmp"
 	"context"
-	"errors"
 	"reflect"
 	"slices"
 	"sync"
@@ -303,20 +302,19 @@ func (m *MemoryStore) Purge(ctx context.Context, now time.Time, lastLook func(co
 	defer m.mu.Unlock()
 	before := len(m.jobs)
 	gone := func(jobID string) bool { _, ok := m.jobs[jobID]; return !ok }
-	failed := []error{ctx.Err()}
+	err := ctx.Err()
 	drop(m.jobs, func(_ string, j backup.Job) bool {
-		if j.Status != backup.Deleted || j.PurgeAt.IsZero() || j.PurgeAt.After(now) {
-			return false
+		if err == nil && j.Status == backup.Deleted && !j.PurgeAt.IsZero() && !j.PurgeAt.After(now) {
+			err = lastLook(ctx, j)
+			return err == nil
 		}
-		err := lastLook(ctx, j)
-		failed = append(failed, err)
-		return err == nil
+		return false
 	})
 	drop(m.files, func(k fileKey, _ backup.File) bool { return gone(k.jobID) })
 	drop(m.parts, func(k partKey, _ backup.Part) bool { return gone(k.file.jobID) })
 	drop(m.keys, func(_ userKey, u usedKey) bool { return gone(u.jobID) || !u.ExpiresAt.After(now) })
 	drop(m.tickets, func(_ string, t backup.Ticket) bool { return !t.ExpiresAt.After(now) })
-	return before - len(m.jobs), errors.Join(failed...)
+	return before - len(m.jobs), err
 }
 
 // inUTC is a row with all its times in UTC.

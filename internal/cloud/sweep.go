@@ -44,8 +44,8 @@ func (s Sweeper) Handle(ctx context.Context, _ struct{}) (SweepOut, error) {
 	return SweepOut{Tended: tended, CaughtUp: caughtUp}, errors.Join(ageErr, overdueErr, sweepErr, catchUpErr)
 }
 
-// tellOverdue counts the sites that have waited too long for a good backup, and names each in the log when it becomes one
-// of them.
+// tellOverdue counts the sites that have waited too long for a good backup, and names each in the log when it has become
+// one of them: twice if all is well, so that a sweep may be late or fail.
 func (s Sweeper) tellOverdue(ctx context.Context, overdue []backup.Waiting) {
 	count, alarming := 0, s.Now().Add(-alarmingAge)
 	for _, w := range overdue {
@@ -53,7 +53,7 @@ func (s Sweeper) tellOverdue(ctx context.Context, overdue []backup.Waiting) {
 			break // the longest waiting come first
 		}
 		count++
-		if w.Since.After(alarming.Add(-step.SweepInterval)) {
+		if w.Since.After(alarming.Add(-2 * step.SweepInterval)) {
 			s.Log.WarnContext(ctx, "a site has had no good backup for 26 hours", "userId", w.UserID, telemetry.KeySiteID, w.SiteID, "since", w.Since)
 		}
 	}

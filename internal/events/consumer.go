@@ -53,8 +53,9 @@ const maxJobs = 8
 func (c Consumer) Handle(ctx context.Context, in lambdaevents.DynamoDBEvent) (lambdaevents.DynamoDBEventResponse, error) {
 	b := batch{Consumer: c, records: in.Records, failed: len(in.Records), views: map[string]func() (step.View, error){}}
 	b.read(ctx)
-	b.follow(ctx) // before the events: it is the one thing here that nobody else makes up for
+	b.follow(ctx, b.good) // before the events: nobody else makes up for it
 	b.publish(ctx)
+	b.follow(ctx, b.purged)
 	b.count(ctx)
 	b.push(ctx)
 	return b.answer(), nil
@@ -168,10 +169,13 @@ func (b *batch) later(place int, w backup.PartWrite, task backup.Batch) bool {
 	})
 }
 
-// follow does what else follows from the changes. All of it may be done twice.
-func (b *batch) follow(ctx context.Context) {
+// follow does what else follows from each change. It may be done twice.
+func (b *batch) follow(ctx context.Context, do func(context.Context, lambdaevents.DynamoDBEventRecord, backup.Change) error) {
 	for i, c := range b.told() {
-		if err := b.followOne(ctx, b.records[i], c); err != nil {
+		if c.Job == nil {
+			continue
+		}
+		if err := do(ctx, b.records[i], c); err != nil {
 			b.fail(ctx, i, "follow change", err)
 			break
 		}
@@ -184,20 +188,20 @@ func (b *batch) count(ctx context.Context) {
 	}
 }
 
-func (b *batch) followOne(ctx context.Context, r lambdaevents.DynamoDBEventRecord, c backup.Change) error {
-	switch {
-	case c.Job == nil:
+// good notes when a site had its last good backup.
+func (b *batch) good(ctx context.Context, r lambdaevents.DynamoDBEventRecord, c backup.Change) error {
+	if dynamo.Purged(r) || c.Job.New.Status != backup.Done || c.Job.Old.Status == backup.Done {
 		return nil
-	case dynamo.Purged(r):
-		return b.purged(ctx, c.Job.Old)
-	case c.Job.New.Status == backup.Done && c.Job.Old.Status != backup.Done:
-		return b.Good.RecordGoodBackup(ctx, c.Job.New.UserID, c.Job.New.SiteID, c.Job.New.FinishedAt)
 	}
-	return nil
+	return b.Good.RecordGoodBackup(ctx, c.Job.New.UserID, c.Job.New.SiteID, c.Job.New.FinishedAt)
 }
 
 // purged looks after a job whose row the time to live has removed.
-func (b *batch) purged(ctx context.Context, job backup.Job) error {
+func (b *batch) purged(ctx context.Context, r lambdaevents.DynamoDBEventRecord, c backup.Change) error {
+	if !dynamo.Purged(r) {
+		return nil
+	}
+	job := c.Job.Old
 	found, err := b.Cleaner.RemovePurged(ctx, job)
 	if found > 0 {
 		b.Metrics.Record(ctx, metric.StraysFound.Of(float64(found)))
@@ -223,6 +227,9 @@ func (b *batch) push(ctx context.Context) {
 	var group errgroup.Group
 	group.SetLimit(maxJobs)
 	for _, jobID := range slices.Sorted(maps.Keys(urgent)) {
+		if ctx.Err() != nil {
+			break
+		}
 		read := b.reader(jobID)
 		group.Go(func() error {
 			failed, err := b.Pusher.Push(ctx, jobID, urgent[jobID], read)

@@ -545,8 +545,9 @@ func TestFullDiskGivesWay(t *testing.T) {
 			wantStatus(t, ask(s, "HEAD", "/files", "Backup-Id", job), 200)
 		}
 		wantProblem(t, ask(s, "HEAD", "/files", "Backup-Id", "job3"), 507)
-		time.Sleep(9 * time.Minute)
+		time.Sleep(19 * time.Minute)
 		wantStatus(t, ask(s, "HEAD", "/files", "Backup-Id", "job2"), 200)
+		wantProblem(t, ask(s, "HEAD", "/files", "Backup-Id", "job4"), 507) // stays held as failed, and is no room
 		time.Sleep(2 * time.Minute)
 		tries = 0
 		wantStatus(t, ask(s, "HEAD", "/files", "Backup-Id", "job3"), 200)
@@ -594,7 +595,7 @@ func TestLimitsGiveWay(t *testing.T) {
 				if c.status == 503 && full.Header().Get("Retry-After") != "60" {
 					t.Errorf("Retry-After %q", full.Header().Get("Retry-After"))
 				}
-				time.Sleep(8 * time.Minute)
+				time.Sleep(18 * time.Minute)
 				wantStatus(t, ask(s, "HEAD", "/files", "Backup-Id", "job2"), 200)
 				time.Sleep(4 * time.Minute)
 				wantStatus(t, ask(s, "HEAD", "/files", "Backup-Id", "job3"), 200)

@@ -13,9 +13,9 @@ import (
 )
 
 const (
-	// yieldAfter: a snapshot unused for so long makes way when room is needed. Its job has most likely ended, and one
-	// that has not is answered 412 and reads a new snapshot.
-	yieldAfter = 10 * time.Minute
+	// yieldAfter: a snapshot unused for so long makes way when room is needed. No answer takes longer (a worker lives 15
+	// minutes), so that its job has most likely ended; one that has not is answered 412 and reads a new snapshot.
+	yieldAfter = 20 * time.Minute
 	// forgetFailureAfter bounds the memory of failures that nobody came back to hear about.
 	forgetFailureAfter = 10 * time.Minute
 	// fullRetryAfter is the pause asked for when MaxSnapshots are in use.
@@ -153,14 +153,20 @@ func (s *Server) forget(sn *snapshot) {
 
 // evict makes room for one snapshot by dropping a failed one, or else the one unused for longest; s.mu is held.
 func (s *Server) evict(now time.Time) bool {
-	var oldest *snapshot
 	for _, sn := range s.held {
-		finished, err := sn.state()
-		if finished && err != nil {
+		if finished, err := sn.state(); finished && err != nil {
 			s.forget(sn)
 			return true
 		}
-		if finished && now.Sub(sn.used) >= yieldAfter && (oldest == nil || sn.used.Before(oldest.used)) {
+	}
+	return s.evictIdle(now)
+}
+
+// evictIdle drops the snapshot that was unused for longest, if that is long enough; s.mu is held.
+func (s *Server) evictIdle(now time.Time) bool {
+	var oldest *snapshot
+	for _, sn := range s.held {
+		if finished, err := sn.state(); finished && err == nil && now.Sub(sn.used) >= yieldAfter && (oldest == nil || sn.used.Before(oldest.used)) {
 			oldest = sn
 		}
 	}
@@ -172,13 +178,13 @@ func (s *Server) evict(now time.Time) bool {
 	return true
 }
 
-// makeRoom lets go of what sn has written and of one snapshot more, if one can make way.
+// makeRoom lets go of what sn has written and of an idle snapshot on the disk, if there is one.
 func (s *Server) makeRoom(sn *snapshot) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.bytes -= sn.sizeBytes
 	sn.sizeBytes = 0
-	return s.evict(s.config.Now())
+	return s.evictIdle(s.config.Now())
 }
 
 // sweep drops what has expired.

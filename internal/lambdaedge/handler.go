@@ -15,7 +15,7 @@ type Handler func(ctx context.Context, payload []byte) ([]byte, error)
 // Invoke implements lambda.Handler. The runtime would name an error by its Go type; a *Failure goes out under its own
 // name instead, which becomes the errorType and so what Retry and Catch of the state machine match.
 func (h Handler) Invoke(ctx context.Context, payload []byte) ([]byte, error) {
-	ctx, cancel := early(ctx)
+	ctx, cancel := Early(ctx)
 	defer cancel()
 	result, err := h(ctx, payload)
 	if err == nil {
@@ -37,15 +37,15 @@ func Function[In, Out any](handle func(context.Context, In) (Out, error)) Handle
 	}
 }
 
-// A handler's context ends a twentieth of the function's time before Lambda kills it, so that what is under way can be
-// ended in order and the reason reaches the caller: a killed function has no reason. maxMargin covers a call to the
-// storage that is waited for after its sender has given up (internal/s3store/lasting.go).
+// maxMargin covers a call to the storage that is waited for after its sender has given up (internal/s3store/lasting.go).
 const (
 	minMargin = time.Second
 	maxMargin = 40 * time.Second
 )
 
-func early(ctx context.Context) (context.Context, context.CancelFunc) {
+// Early is a handler's context: it ends a twentieth of the time before the platform ends the call, so that what is under way
+// can be ended in order and the reason reaches the caller. A function that is killed has no reason.
+func Early(ctx context.Context) (context.Context, context.CancelFunc) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		return context.WithCancel(ctx)

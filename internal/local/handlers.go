@@ -46,9 +46,11 @@ func (s *Service) maxParts() int64 {
 func task[In, Out any](log *slog.Logger, handle func(context.Context, In) (Out, error)) asl.Handler {
 	call := lambdaedge.Task(handle)
 	return func(ctx context.Context, input json.RawMessage) (json.RawMessage, error) {
+		ctx, cancel := lambdaedge.Early(ctx)
+		defer cancel()
 		began := time.Now()
 		out, err := call(ctx, input)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 			telemetry.LogFailure(ctx, log.With(telemetry.Facts(input)...), err, time.Since(began))
 		}
 		if failure, ok := errors.AsType[*lambdaedge.Failure](err); ok {

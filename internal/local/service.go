@@ -265,6 +265,7 @@ func (s *Service) Serve(ctx context.Context) error {
 	defer loops.Wait()
 	defer cancel()
 	loops.Go(func() { s.sweepLoop(ctx) })
+	loops.Go(func() { s.purgeLoop(ctx) })
 	loops.Go(func() { s.clock.Serve(ctx) })
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(s.listener) }()
@@ -315,6 +316,19 @@ func (s *Service) sweepLoop(ctx context.Context) {
 			s.config.Log.ErrorContext(ctx, "sweep", "error", err)
 		}
 		s.metrics.Record(ctx, metric.SweepTended.Of(float64(tended)))
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// purgeLoop is not in a hurry, and a storage that does not answer keeps nobody but itself from the work.
+func (s *Service) purgeLoop(ctx context.Context) {
+	tick := time.NewTicker(sweepsToPurge * s.config.SweepEvery)
+	defer tick.Stop()
+	for {
 		if _, err := s.store.Purge(ctx, s.now(), s.lastLook); err != nil && ctx.Err() == nil {
 			s.config.Log.ErrorContext(ctx, "purge", "error", err)
 		}
@@ -325,6 +339,8 @@ func (s *Service) sweepLoop(ctx context.Context) {
 		}
 	}
 }
+
+const sweepsToPurge = 30 // so many sweeps come between two purges
 
 // lastLook removes what should not be in the storage any more before nobody knows of it.
 func (s *Service) lastLook(ctx context.Context, job backup.Job) error {

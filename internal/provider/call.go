@@ -95,15 +95,24 @@ func untrusted(err error) bool {
 	return certificate || notTLS
 }
 
+// lookupFailure is in words of our own: those of the resolver's client hold addresses.
+func lookupFailure(e *net.DNSError) string {
+	switch {
+	case e.IsNotFound:
+		return "no such host"
+	case e.IsTimeout:
+		return "the resolver took too long"
+	}
+	return "the resolver did not answer properly"
+}
+
 var errNotHTTP = errors.New("the connection broke or what came over it was not HTTP")
 
 // speakable keeps of a transport error what the operating system, the resolver or TLS said, without the addresses of our
 // own side. Errors of the HTTP parser quote the bytes they choked on, and those may repeat the Authorization header.
 func speakable(err error) error {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
-		public := *dns
-		public.Server = ""
-		return &public
+		return &net.DNSError{Err: lookupFailure(dns), Name: dns.Name}
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		public := *op

@@ -163,7 +163,7 @@ func (g *Guard) control(_ context.Context, _, address string, _ syscall.RawConn)
 	return g.Check(addr)
 }
 
-// Check fails with AddressForbidden if the address is neither public nor an exception.
+// Check fails with AddressForbidden if the address is neither public nor an exception, or with SecretExposed if only exceptions are allowed.
 func (g *Guard) Check(addr netip.AddrPort) error {
 	if addr.Addr().Zone() != "" {
 		return backup.E(backup.AddressForbidden, "address %s has a zone: it lies in the service's own network", addr.Addr())
@@ -174,7 +174,7 @@ func (g *Guard) Check(addr netip.AddrPort) error {
 	}
 	found, isSpecial := specialUse(ip)
 	if !isSpecial && g.onlyExcept {
-		return backup.E(backup.AddressForbidden, "the secret would travel unencrypted to %s: use an https URL", ip)
+		return backup.E(backup.SecretExposed, "the secret would travel unencrypted to %s: use an https URL", ip)
 	}
 	if !isSpecial {
 		return nil

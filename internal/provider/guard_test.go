@@ -256,7 +256,7 @@ func TestOddFormsOfLoopback(t *testing.T) {
 func TestSecretOverPlainHTTP(t *testing.T) {
 	dns := &names{answer: func(int32) string { return "93.184.216.34" }}
 	_, err := guardedClient(t, dns.resolver()).Pin(t.Context(), exportAt("http://shop.example/export"))
-	if !backup.Is(err, backup.AddressForbidden) || !strings.Contains(err.Error(), "use an https URL") {
+	if !backup.Is(err, backup.SecretExposed) {
 		t.Errorf("to a public address: %v", err)
 	}
 	p := backuptest.NewProvider(t, content())
@@ -267,7 +267,7 @@ func TestSecretOverPlainHTTP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for address, want := range map[string]backup.Kind{"93.184.216.34:80": "", "8.8.8.8:80": backup.AddressForbidden, "10.0.0.1:80": backup.AddressForbidden} {
+	for address, want := range map[string]backup.Kind{"93.184.216.34:80": "", "8.8.8.8:80": backup.SecretExposed, "10.0.0.1:80": backup.AddressForbidden} {
 		if err := guard.ExceptionsOnly().Check(netip.MustParseAddrPort(address)); (err == nil) != (want == "") || (err != nil && !backup.Is(err, want)) {
 			t.Errorf("%s: %v", address, err)
 		}

@@ -2,7 +2,6 @@ package sqlite
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -15,25 +14,25 @@ func (s *Store) Purge(ctx context.Context, now time.Time, lastLook func(context.
 	if err != nil {
 		return 0, failure(err, "purge")
 	}
-	var failed []error
+	for _, expired := range []string{
+		"DELETE FROM idempotency_keys WHERE expires_at <= ?",
+		"DELETE FROM tickets WHERE expires_at <= ?",
+	} {
+		if err := s.remove(ctx, expired, millis{&now}); err != nil {
+			return 0, failure(err, "purge")
+		}
+	}
 	for _, job := range due {
 		err := lastLook(ctx, job)
 		if err == nil {
 			err = s.remove(ctx, "DELETE FROM jobs WHERE job_id = ?", job.JobID)
 		}
 		if err != nil {
-			failed = append(failed, failure(err, "purge job %s", job.JobID))
-			continue
+			return purged, failure(err, "purge job %s", job.JobID)
 		}
 		purged++
 	}
-	for _, expired := range []string{
-		"DELETE FROM idempotency_keys WHERE expires_at <= ?",
-		"DELETE FROM tickets WHERE expires_at <= ?",
-	} {
-		failed = append(failed, failure(s.remove(ctx, expired, millis{&now}), "purge"))
-	}
-	return purged, errors.Join(failed...)
+	return purged, nil
 }
 
 // remove deletes by statement; the rows below a job go with it.

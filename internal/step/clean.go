@@ -113,7 +113,7 @@ func laterAttempts(attempt int) func(key string) bool {
 // objects is deleted, once at once and once more when no worker can still be alive.
 func (c Cleaner) Remove(ctx context.Context, job backup.Job) error {
 	began := c.Now()
-	if !job.Outlived(began, c.Policy) {
+	if !job.Outlived(began) {
 		if err := c.Executions.Stop(ctx, job.JobID, job.Attempt); err != nil {
 			return err
 		}

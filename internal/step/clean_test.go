@@ -330,6 +330,34 @@ func TestSweepLeavesOthersAlone(t *testing.T) {
 	}
 }
 
+// A job that is retried or kept while it waits for its turn is left alone: the list of the due is no decision.
+func TestSweepDecidesAnew(t *testing.T) {
+	r := newRig(t)
+	r.site(smallSite())
+	job := r.failed(backup.UploadLost)
+	r.passes(r.policy.RetryWindow)
+	sweep := r.sweeper()
+	sweep.Jobs = retriesFirst{sweep.Jobs, func() { r.need(second(r.backups().Retry(t.Context(), "ada", job.JobID))) }}
+	if tended, err := sweep.Run(t.Context()); tended != 1 || err != nil {
+		t.Errorf("tended %d, %v", tended, err)
+	}
+	if job = r.job(job.JobID); job.Status != backup.Pending || job.Attempt != 2 || job.DueAt.Before(r.now()) {
+		t.Errorf("%s in attempt %d, due at %s", job.Status, job.Attempt, job.DueAt)
+	}
+}
+
+// retriesFirst lets a retry through between the list of the due and the work on it.
+type retriesFirst struct {
+	step.JobStore
+	retry func()
+}
+
+func (r retriesFirst) DueJobs(ctx context.Context, now time.Time, limit int) ([]backup.Job, error) {
+	due, err := r.JobStore.DueJobs(ctx, now, limit)
+	r.retry()
+	return due, err
+}
+
 // One job that cannot be tended is put off and does not keep the others from their turn.
 func TestFailingJobDoesNotStarveOthers(t *testing.T) {
 	const jobs = 230

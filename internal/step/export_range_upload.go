@@ -164,7 +164,7 @@ func (b *batch) outOfTime(err error) error {
 	_, known := errors.AsType[*backup.Error](err)
 	switch {
 	case err != nil && b.moved > 0:
-		return backup.E(backup.BatchUnfinished, "file %s: time was up within part %d", b.in.File, b.missing[b.moved])
+		return backup.E(backup.BatchUnfinished, "file %s: time was up within part %d", b.in.File, b.missing[min(b.moved, len(b.missing)-1)])
 	case err != nil && !known:
 		return backup.E(backup.ProviderTimeout, "file %s: part %d takes longer than a worker has: %w", b.in.File, b.missing[0], err)
 	}

@@ -109,5 +109,7 @@ func (s Sites) Delete(ctx context.Context, userID, siteID string) error {
 	if err == nil || backup.Is(err, backup.NotFound) {
 		return err
 	}
-	return errors.Join(err, s.schedule(context.WithoutCancel(ctx), site))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleaningTime)
+	defer cancel()
+	return errors.Join(err, s.schedule(ctx, site))
 }

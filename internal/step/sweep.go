@@ -42,7 +42,7 @@ func (s Sweep) Run(ctx context.Context) (tended int, err error) {
 		return 0, err
 	}
 	return each(ctx, slices.Values(due), func(job backup.Job) error {
-		err := s.tend(ctx, job)
+		err := s.tend(ctx, job.JobID)
 		if err == nil {
 			return nil
 		}
@@ -78,9 +78,15 @@ func each[T any](ctx context.Context, items iter.Seq[T], work func(T) error) (be
 	return begun, errors.Join(failed...)
 }
 
-func (s Sweep) tend(ctx context.Context, job backup.Job) error {
+// tend reads the job again: it may have waited for its turn, and been tended or retried meanwhile.
+func (s Sweep) tend(ctx context.Context, jobID string) error {
+	job, err := s.Jobs.GetJob(ctx, jobID)
 	now := s.Now()
 	switch {
+	case backup.Is(err, backup.NotFound) || (err == nil && !job.Due(now)):
+		return nil
+	case err != nil:
+		return err
 	case job.StatusAt(now) == backup.Failed && job.Active():
 		return s.Cleaner.EndExpired(ctx, job)
 	case job.Status == backup.Pending:
@@ -102,7 +108,13 @@ func (s Sweep) restart(ctx context.Context, job backup.Job) error {
 }
 
 func (s Sweep) remove(ctx context.Context, job backup.Job) error {
-	job, err := advanceJob(ctx, s.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.Delete(s.Now()) })
+	job, err := advanceJob(ctx, s.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) {
+		now := s.Now()
+		if j.StatusAt(now) != backup.Deleting { // kept longer meanwhile
+			return j, backup.ErrAlready
+		}
+		return j.Delete(now)
+	})
 	if err != nil || job.Status != backup.Deleting {
 		return err
 	}

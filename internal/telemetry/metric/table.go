@@ -38,7 +38,7 @@ var (
 	SitesWithoutBackup    = &Def{Name: "SitesWithoutBackup", Unit: Count, Form: Gauge, Help: "Scheduled sites that have had no good backup for 26 hours."}
 	SweepTended           = &Def{Name: "SweepTended", Unit: Count, Help: "Jobs that were due and tended by the sweeper."}
 	PushesFailed          = &Def{Name: "PushesFailed", Unit: Count, Help: "Status pushes that could not be delivered to an open socket."}
-	StraysFound           = &Def{Name: "StraysFound", Unit: Count, Help: "Objects found under the prefix of a job whose row is gone."}
+	StraysFound           = &Def{Name: "StraysFound", Unit: Count, Help: "Objects found under the prefix of a job whose row went or is about to."}
 )
 
 var table = []*Def{
