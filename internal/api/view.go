@@ -54,7 +54,7 @@ type File struct {
 	CRC64NVME  string          `json:"crc64nvme,omitempty" doc:"Of the whole file, base64 as in x-amz-checksum-crc64nvme; once proven"`
 	Archive    *backup.Archive `json:"archive,omitempty" doc:"What the zip's directory says; once done"`
 	Error      *Failure        `json:"error,omitempty"`
-	Trouble    *Failure        `json:"trouble,omitempty" doc:"Why the last try failed, while it is being repeated"`
+	Trouble    *Failure        `json:"trouble,omitempty" doc:"Why the export did not answer the last try, while that is being repeated"`
 	FinishedAt *time.Time      `json:"finishedAt,omitempty"`
 }
 

@@ -38,12 +38,12 @@ func JobEvent(old, next Job) EventName {
 	return ""
 }
 
-// FileEvents names the events of a file's change from old to next; old has no status if the file was never opened. Opening
-// an upload plans its part tasks, so that one write creates both.
+// FileEvents names the events of a file's change from old to next; old has no attempt if the file was never opened.
+// Opening an upload plans its part tasks, so that one write creates both.
 func FileEvents(old, next File) []EventName {
 	switch {
 	case next.Status == FileOpen && old.UploadID != next.UploadID:
-		if old.Status == "" {
+		if old.Attempt == 0 {
 			return []EventName{UploadTaskCreated, UploadPartTaskCreated}
 		}
 		return []EventName{UploadPartTaskCreated}

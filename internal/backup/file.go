@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// FileStatus is the state of one provider's file, the UploadFile task. A file without a row is new.
+// FileStatus is the state of one provider's file, the UploadFile task; empty for one that was never opened.
 type FileStatus string
 
 const (
@@ -38,7 +38,7 @@ type File struct {
 	CRC64NVME     uint64 // of the whole object, from completing on
 	Archive       Archive
 	Failure       *Failure
-	Trouble       *Failure // why the last try failed while it is being repeated: for people, nothing is decided by it
+	Trouble       *Failure // why the export did not answer the last try, which is being repeated: for people only
 	Restarts      int      // uploads begun anew within the attempt
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
@@ -139,7 +139,7 @@ func (f File) Open(attempt int, u Upload, pin Pin, lost bool, now time.Time) (Fi
 
 // Resume hands an open upload, or the one that a failed attempt left, to the given attempt.
 func (f File) Resume(attempt int, now time.Time) (File, error) {
-	if f.Status == FileOpen && f.Attempt == attempt {
+	if f.Status == FileOpen && f.Attempt == attempt && f.Trouble == nil {
 		return f, ErrAlready
 	}
 	if !f.Resumable() {
@@ -224,10 +224,10 @@ func (f File) Forget(failure *Failure, now time.Time) (File, error) {
 	return f, nil
 }
 
-// troubleEvery is how long the same trouble is not noted again: forty workers may have it at the same time.
+// troubleEvery is how long the same trouble is not noted again.
 const troubleEvery = 30 * time.Second
 
-// Troubled notes why a try failed that will be repeated.
+// Troubled notes why the export did not answer a try that will be repeated.
 func (f File) Troubled(trouble *Failure, now time.Time) (File, error) {
 	again := f.Trouble.same(trouble) && now.Sub(f.Trouble.At) < troubleEvery
 	if again || f.Status == FileDone || f.Status == FileFailed {

@@ -3,6 +3,7 @@ package backuptest
 import (
 	"cmp"
 	"context"
+	"errors"
 	"reflect"
 	"slices"
 	"sync"
@@ -302,19 +303,20 @@ func (m *MemoryStore) Purge(ctx context.Context, now time.Time, lastLook func(co
 	defer m.mu.Unlock()
 	before := len(m.jobs)
 	gone := func(jobID string) bool { _, ok := m.jobs[jobID]; return !ok }
-	err := ctx.Err()
+	failed := ctx.Err()
 	drop(m.jobs, func(_ string, j backup.Job) bool {
-		if err == nil && j.Status == backup.Deleted && !j.PurgeAt.IsZero() && !j.PurgeAt.After(now) {
-			err = lastLook(ctx, j)
-			return err == nil
+		if backup.Is(failed, backup.StorageUnavailable) || j.Status != backup.Deleted || j.PurgeAt.IsZero() || j.PurgeAt.After(now) {
+			return false
 		}
-		return false
+		err := lastLook(ctx, j)
+		failed = errors.Join(failed, err)
+		return err == nil
 	})
 	drop(m.files, func(k fileKey, _ backup.File) bool { return gone(k.jobID) })
 	drop(m.parts, func(k partKey, _ backup.Part) bool { return gone(k.file.jobID) })
 	drop(m.keys, func(_ userKey, u usedKey) bool { return gone(u.jobID) || !u.ExpiresAt.After(now) })
 	drop(m.tickets, func(_ string, t backup.Ticket) bool { return !t.ExpiresAt.After(now) })
-	return before - len(m.jobs), err
+	return before - len(m.jobs), failed
 }
 
 // inUTC is a row with all its times in UTC.

@@ -215,22 +215,7 @@ func purgeJobs(c storeCase) {
 			}
 		}
 	}
-	looked := map[string]backup.Job{}
-	down := errors.New("nobody there")
-	purged, err := c.needPurger().Purge(c.Context(), now, func(_ context.Context, j backup.Job) error {
-		looked[j.JobID] = j
-		if len(looked) > 1 {
-			return down
-		}
-		return nil
-	})
-	if !errors.Is(err, down) || purged != 1 || len(looked) != 2 {
-		c.Errorf("%d jobs purged after looks at %d of them: %v", purged, len(looked), err)
-	}
-	for id, job := range looked {
-		c.wantSame(job, gone[id], "job that was looked at for the last time")
-	}
-	c.wantSame(c.purge(now), len(gone)-1, "number of jobs purged after that")
+	c.purgeWithTroubles(now, gone)
 	c.wantSame(c.purge(now), 0, "number of jobs purged again")
 	for id, job := range kept {
 		c.wantSame(c.job(id), job, "kept job")
@@ -239,6 +224,24 @@ func purgeJobs(c storeCase) {
 	for id, job := range gone {
 		c.checkGone(id, job)
 	}
+}
+
+// purgeWithTroubles purges all jobs of gone: one look is refused, and the one after it finds nobody.
+func (c storeCase) purgeWithTroubles(now time.Time, gone map[string]backup.Job) {
+	c.Helper()
+	looked := map[string]backup.Job{}
+	troubles := []error{backup.E(backup.StorageRefused, "legal hold"), backup.E(backup.StorageUnavailable, "nobody there")}
+	purged, err := c.needPurger().Purge(c.Context(), now, func(_ context.Context, j backup.Job) error {
+		looked[j.JobID] = j
+		return troubles[len(looked)-1]
+	})
+	if !errors.Is(err, troubles[0]) || !errors.Is(err, troubles[1]) || purged != 0 || len(looked) != 2 {
+		c.Errorf("%d jobs purged after looks at %d of them: %v", purged, len(looked), err)
+	}
+	for id, job := range looked {
+		c.wantSame(job, gone[id], "job that was looked at for the last time")
+	}
+	c.wantSame(c.purge(now), len(gone), "number of jobs purged after that")
 }
 
 // purgeable makes a job with a key, a file and two parts.

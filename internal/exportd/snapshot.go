@@ -211,7 +211,7 @@ func (s *Server) reserve(sn *snapshot, n int64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.config.MaxBytes > 0 && s.bytes+n > s.config.MaxBytes {
-		if !s.evict(s.config.Now()) {
+		if !s.evictIdle(s.config.Now()) {
 			return errNoRoom
 		}
 	}

@@ -34,7 +34,7 @@ type FileMessage struct {
 	Name     string            `json:"name"`
 	Status   backup.FileStatus `json:"status"`
 	Progress step.Progress     `json:"progress"`
-	Trouble  *ErrorMessage     `json:"trouble,omitempty"` // why the last try failed, while it is being repeated
+	Trouble  *ErrorMessage     `json:"trouble,omitempty"` // why the export did not answer the last try, which is being repeated
 }
 
 // ErrorMessage says why something failed.

@@ -2,6 +2,7 @@ package sqlite
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -22,17 +23,22 @@ func (s *Store) Purge(ctx context.Context, now time.Time, lastLook func(context.
 			return 0, failure(err, "purge")
 		}
 	}
+	var failed []error
 	for _, job := range due {
 		err := lastLook(ctx, job)
 		if err == nil {
 			err = s.remove(ctx, "DELETE FROM jobs WHERE job_id = ?", job.JobID)
 		}
 		if err != nil {
-			return purged, failure(err, "purge job %s", job.JobID)
+			failed = append(failed, failure(err, "purge job %s", job.JobID))
+		} else {
+			purged++
 		}
-		purged++
+		if backup.Is(err, backup.StorageUnavailable) || ctx.Err() != nil {
+			break // nor will it answer for the others
+		}
 	}
-	return purged, nil
+	return purged, errors.Join(failed...)
 }
 
 // remove deletes by statement; the rows below a job go with it.

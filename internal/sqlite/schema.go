@@ -110,6 +110,7 @@ CREATE INDEX tickets_to_purge ON tickets (expires_at);
 `, `
 ALTER TABLE sites ADD COLUMN scheduled_at INTEGER;
 UPDATE sites SET scheduled_at = updated_at;
+`, `
 ALTER TABLE files ADD COLUMN trouble TEXT;
 `}
 

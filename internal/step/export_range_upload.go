@@ -55,7 +55,6 @@ func (s ExportRangeUpload) Handle(ctx context.Context, in ExportRangeUploadIn) (
 		err = b.outOfTime(err)
 	}
 	if err != nil {
-		noteTrouble(ctx, s.Files, backup.Guard(in.JobID, in.Attempt), in.File, err, s.Now())
 		honourRetryAfter(ctx, err)
 		return ExportRangeUploadOut{}, err
 	}

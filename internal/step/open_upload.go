@@ -93,13 +93,11 @@ func (s OpenUpload) Handle(ctx context.Context, in OpenUploadIn) (OpenUploadOut,
 		out.Next, out.WaitSeconds, out.Polls, out.Caught = NextWait, wait, in.Polls+1, in.Caught
 		return out, nil
 	}
-	if err == nil {
-		out, err = s.plan(ctx, job, file, pin, in, out)
-	}
 	if err != nil {
 		noteTrouble(ctx, s.Files, backup.Guard(in.JobID, in.Attempt), in.File, err, s.Now())
+		return out, err
 	}
-	return out, err
+	return s.plan(ctx, job, file, pin, in, out)
 }
 
 // nextAfterUpload is where a file goes whose parts are all in the storage; "" for any other file.
@@ -185,7 +183,7 @@ func (s OpenUpload) resume(ctx context.Context, file backup.File, in OpenUploadI
 	return advanceFile(ctx, s.Files, backup.Guard(in.JobID, in.Attempt), in.File, func(f backup.File) (backup.File, error) {
 		if in.Caught != nil && f.Rev == file.Rev {
 			f.Restarts++
-			f.UpdatedAt = s.Now()
+			f.Trouble, f.UpdatedAt = nil, s.Now()
 			return f, nil
 		}
 		return f.Resume(in.Attempt, s.Now())

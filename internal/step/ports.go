@@ -64,7 +64,7 @@ type TicketStore interface {
 // Purger removes rows for good. DynamoDB's TTL does the same by itself.
 type Purger interface {
 	// Purge removes deleted jobs with PurgeAt at or before now, with all their rows, and expired keys and tickets. Before
-	// the rows of a job go it calls lastLook. If that fails the job stays, and those that come after it.
+	// the rows of a job go it calls lastLook. If that fails the job stays, and with StorageUnavailable those after it too.
 	Purge(ctx context.Context, now time.Time, lastLook func(context.Context, backup.Job) error) (jobs int, err error)
 }
 

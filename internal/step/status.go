@@ -172,6 +172,8 @@ func (s Status) Finished(ctx context.Context, f backup.File, task backup.Batch) 
 
 func fileTaskStatus(f backup.File) TaskStatus {
 	switch f.Status {
+	case "":
+		return TaskPending
 	case backup.FileDone:
 		return TaskDone
 	case backup.FileFailed:

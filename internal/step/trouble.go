@@ -2,6 +2,7 @@ package step
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -10,11 +11,12 @@ import (
 // troubleTime bounds the note of a trouble: it must not keep the try from being repeated.
 const troubleTime = 5 * time.Second
 
-// noteTrouble writes down, for whoever watches the backup, why a try failed that will be repeated. It is one write that
-// may get lost to any other.
+// noteTrouble writes down, for whoever watches the backup, why an export could not be asked for its version: as long as that
+// is being repeated nothing else is to be seen. It is one write that may get lost to any other. Workers note nothing:
+// forty of them would write where one decides.
 func noteTrouble(ctx context.Context, files FileStore, g backup.FileGuard, name string, cause error, now time.Time) {
 	kind := backup.KindOf(cause)
-	if !troubling(kind) {
+	if kind != backup.ProviderUnavailable && kind != backup.ProviderTimeout || errors.Is(ctx.Err(), context.Canceled) {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), troubleTime)
@@ -29,21 +31,14 @@ func noteTrouble(ctx context.Context, files FileStore, g backup.FileGuard, name 
 	}
 }
 
-// troubling tells whether a failure is one of the provider or the storage that the state machine sits out.
-func troubling(kind backup.Kind) bool {
-	switch kind {
-	case backup.ProviderUnavailable, backup.ProviderTimeout, backup.ProviderShortBody, backup.StorageUnavailable, backup.ChecksumMismatch:
-		return true
-	}
-	return false
-}
-
 // recentTrouble is how long a trouble is shown that was not noted again: the longest pause between two tries, and some more.
 const recentTrouble = 5 * time.Minute
 
-// Trouble is why the last try of a file failed that is being repeated; nil when nothing is known to be wrong.
+// Trouble is why the export of a file did not answer the last try, which is being repeated; nil when nothing is known to be
+// wrong.
 func (v View) Trouble(f backup.File) *backup.Failure {
-	if f.Trouble == nil || v.Job.StatusAt(v.At) != backup.Running || v.At.Sub(f.Trouble.At) > recentTrouble {
+	running := v.Job.StatusAt(v.At) == backup.Running
+	if f.Trouble == nil || !running || f.Trouble.At.Before(v.Job.StartedAt) || v.At.Sub(f.Trouble.At) > recentTrouble {
 		return nil
 	}
 	return f.Trouble

@@ -22,8 +22,8 @@ func (r *rig) trouble(jobID, name string) *backup.Failure {
 	return nil
 }
 
-// While a try is being repeated a reader is told why, before the file has been opened and while its parts are moved; not
-// any more once it got on, or when nothing was heard of the trouble for long.
+// While an export does not answer a reader is told why; not any more once it has, in a later attempt, or when nothing was
+// heard of the trouble for long. Its task is pending.
 func TestTrouble(t *testing.T) {
 	r := newRig(t)
 	r.site(largeSite())
@@ -35,22 +35,41 @@ func TestTrouble(t *testing.T) {
 	if got := r.trouble(job.JobID, "files"); got == nil || got.Kind != backup.ProviderUnavailable || !strings.Contains(got.Detail, "no such host") {
 		t.Errorf("not opened: %+v", got)
 	}
-	out := r.open(job, "files")
+	tasks, err := step.Status{Jobs: r.store, Files: r.store, Now: r.now}.Tasks(t.Context(), job, r.file(job.JobID, "files"))
+	if err != nil || len(tasks) != 1 || tasks[0].Status != step.TaskPending {
+		t.Errorf("tasks %+v, %v", tasks, err)
+	}
+	r.open(job, "files")
 	if got := r.trouble(job.JobID, "files"); got != nil {
 		t.Errorf("opened: %+v", got)
 	}
-	export.onRange = []error{backup.E(backup.ProviderTimeout, "slow")}
-	_, err = r.exportRangeUpload().Handle(t.Context(), rangeIn(job, out, backup.Batch{First: 1, Last: 1}))
-	r.wantKind(err, backup.ProviderTimeout, "the range")
-	if got := r.trouble(job.JobID, "files"); got == nil || got.Kind != backup.ProviderTimeout {
-		t.Errorf("moving: %+v", got)
+
+	troubled := func() {
+		export.onPin = []error{backup.E(backup.ProviderTimeout, "slow")}
+		_, err = r.openUpload().Handle(t.Context(), openIn(job, "files"))
+		r.wantKind(err, backup.ProviderTimeout, "the pin of an open file")
+		if got := r.trouble(job.JobID, "files"); got == nil || got.Kind != backup.ProviderTimeout {
+			t.Errorf("%+v", got)
+		}
 	}
+	troubled()
+	r.open(job, "files")
+	if got := r.trouble(job.JobID, "files"); got != nil {
+		t.Errorf("resumed: %+v", got)
+	}
+	troubled()
 	r.passes(5*time.Minute + time.Second)
 	if got := r.trouble(job.JobID, "files"); got != nil {
 		t.Errorf("long after: %+v", got)
 	}
-	r.move(job, out)
-	r.need(second(r.completeMultipart().Handle(t.Context(), fileIn(job, "files"))))
+	troubled()
+	r.need(r.cleaner().EndExecution(t.Context(), job.JobID, 1, backup.Internal, "aborted"))
+	r.passes(time.Second)
+	r.need(second(r.backups().Retry(t.Context(), "ada", job.JobID)))
+	r.need(second(r.startJob().Handle(t.Context(), step.StartJobIn{JobID: job.JobID, Attempt: 2})))
+	if got := r.trouble(job.JobID, "files"); got != nil {
+		t.Errorf("of the attempt before: %+v", got)
+	}
 }
 
 // What ends the file for good, or belongs to an attempt that is over, is no trouble.
