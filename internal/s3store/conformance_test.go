@@ -1,6 +1,7 @@
 package s3store_test
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -30,18 +31,22 @@ func TestCheckBucket(t *testing.T) {
 	server := startServer(t, false)
 	good := configOf(server, "vault")
 	openStore(t, good, false)
-	absent, foreign, nobody := good, good, good
-	absent.Bucket, foreign.SecretKey, nobody.Endpoint = "none", "wrong", "http://127.0.0.1:1"
+	absent, foreign, nobody, nowhere := good, good, good, good
+	absent.Bucket, foreign.SecretKey, nobody.Endpoint, nowhere.Endpoint = "none", "wrong", "http://127.0.0.1:1", "http://minio.invalid"
 	for name, c := range map[string]struct {
 		config s3store.Config
 		want   backup.Kind
-	}{"there": {good, ""}, "absent": {absent, backup.NotFound}, "wrong key": {foreign, backup.StorageRefused}, "nobody": {nobody, backup.StorageUnavailable}} {
+	}{"there": {good, ""}, "absent": {absent, backup.NotFound}, "wrong key": {foreign, backup.StorageRefused}, "nobody": {nobody, backup.StorageUnavailable}, "no address": {nowhere, backup.StorageUnavailable}} {
 		store, err := s3store.Open(t.Context(), c.config)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := store.CheckBucket(t.Context()); (err == nil) != (c.want == "") || (err != nil && !backup.Is(err, c.want)) {
+		err = store.CheckBucket(t.Context())
+		if (err == nil) != (c.want == "") || (err != nil && !backup.Is(err, c.want)) {
 			t.Errorf("%s: %v", name, err)
+		}
+		if err != nil && (strings.Contains(err.Error(), "127.0.0.1") || strings.Contains(err.Error(), "minio")) { // tenants read what became of their backups
+			t.Errorf("%s tells where the storage is: %v", name, err)
 		}
 	}
 }

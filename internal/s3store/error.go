@@ -1,11 +1,15 @@
 package s3store
 
 import (
+	"context"
 	"errors"
+	"net"
 	"net/http"
+	"syscall"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
+	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/sitevault/sitevault/internal/backup"
 )
@@ -49,7 +53,37 @@ func fail(err error, format string, args ...any) error {
 	if errors.As(err, &kinded) {
 		kind = kinded.Kind
 	}
-	return backup.E(kind, format+": %w", append(args, err)...)
+	return backup.E(kind, format+": %w", append(args, spoken{err})...)
+}
+
+// spoken is a transport error in words that tenants may read: those of the SDK hold the storage's address, and so the
+// names of our own network. What S3 itself has said stands as it is.
+type spoken struct{ error }
+
+func (s spoken) Unwrap() error { return s.error }
+
+func (s spoken) Error() string {
+	var response *awshttp.ResponseError
+	var request *smithyhttp.RequestSendError
+	if errors.As(s.error, &response) && response.HTTPStatusCode() > 0 || !errors.As(s.error, &request) {
+		return s.error.Error()
+	}
+	var errno syscall.Errno
+	var dns *net.DNSError
+	switch {
+	case errors.As(s.error, &errno):
+		return "no answer: " + errno.Error()
+	case errors.As(s.error, &dns):
+		return "no answer: the storage's address cannot be found"
+	case errors.Is(s.error, context.Canceled), errors.Is(s.error, context.DeadlineExceeded), isTimeout(s.error):
+		return "no answer in time"
+	}
+	return "no answer: the connection broke"
+}
+
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
 }
 
 func kindOf(err error) backup.Kind {
