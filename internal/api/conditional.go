@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// conditional gives every successful answer to a GET a strong ETag and answers 304 to a client that has it (RFC 9110,
+// conditional gives every successful answer to a GET or HEAD a strong ETag and answers 304 to a client that has it (RFC 9110,
 // section 13). Answers are small documents, so they are held back until they are complete.
 func conditional(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			next.ServeHTTP(w, r)
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/danielgtaylor/huma/v2"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/step"
 )
 
 func (s server) registerSites(api huma.API) {
@@ -48,7 +49,7 @@ type SitePath struct {
 
 type putSiteIn struct {
 	SitePath
-	IfMatch     string `header:"If-Match" doc:"ETag of the site as it was read: the change is refused if the site has changed since"`
+	IfMatch     string `header:"If-Match" doc:"ETag of the site as it was read: the change is refused if the site has changed since; *: the site must be there"`
 	IfNoneMatch string `header:"If-None-Match" enum:"*" doc:"*: the site must be new"`
 	Body        SiteBody
 }
@@ -69,7 +70,7 @@ func (s server) putSite(ctx context.Context, in *putSiteIn) (*siteOut, error) {
 		Schedule: in.Body.Schedule, KeepDays: in.Body.KeepDays, Limits: in.Body.Limits,
 	}
 	stored, created, err := s.Sites.Put(ctx, site, want)
-	if backup.Is(err, backup.Conflict) && want != 0 {
+	if backup.Is(err, backup.Conflict) && want != step.AnySite {
 		return nil, problem(http.StatusPreconditionFailed, backup.Conflict, err.Error())
 	}
 	if err != nil {
@@ -82,13 +83,15 @@ func (s server) putSite(ctx context.Context, in *putSiteIn) (*siteOut, error) {
 	return out, nil
 }
 
-// wantedRev reads the preconditions of a PUT: 0 for none, -1 for "must be new".
+// wantedRev reads the preconditions of a PUT.
 func wantedRev(ifMatch, ifNoneMatch string) (int64, error) {
-	if ifNoneMatch == "*" {
-		return -1, nil
-	}
-	if ifMatch == "" {
-		return 0, nil
+	switch {
+	case ifNoneMatch == "*":
+		return step.NewSite, nil
+	case ifMatch == "*":
+		return step.OldSite, nil
+	case ifMatch == "":
+		return step.AnySite, nil
 	}
 	digits := strings.TrimSuffix(strings.TrimPrefix(ifMatch, `"r`), `"`)
 	rev, err := strconv.ParseInt(digits, 10, 64)

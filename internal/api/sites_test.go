@@ -17,6 +17,7 @@ func TestSitePreconditions(t *testing.T) {
 	}
 	isNew, anyOf := map[string]string{"If-None-Match": "*"}, func(tag string) map[string]string { return map[string]string{"If-Match": tag} }
 	f.refused(http.StatusPreconditionFailed, backup.Conflict, put(anyOf(`"r1"`)))
+	f.refused(http.StatusPreconditionFailed, backup.Conflict, put(anyOf(`*`)))
 	created := f.do(put(isNew))
 	if created.status != http.StatusCreated || created.header.Get("ETag") != `"r1"` {
 		t.Fatalf("created: %d %v", created.status, created.header)
@@ -26,7 +27,7 @@ func TestSitePreconditions(t *testing.T) {
 	if changed.status != http.StatusOK || changed.header.Get("ETag") != `"r2"` {
 		t.Fatalf("changed: %d %v", changed.status, changed.header)
 	}
-	for _, tag := range []string{`"r1"`, `"r3"`, `r2`, `"2"`, `W/"r2"`, `"r02"`, `"r2`, `"r-1"`, `"r99999999999999999999"`, `"x"`, `*`, `' OR 1=1`} {
+	for _, tag := range []string{`"r1"`, `"r3"`, `r2`, `"2"`, `W/"r2"`, `"r02"`, `"r2`, `"r-1"`, `"r99999999999999999999"`, `"x"`, `' OR 1=1`} {
 		f.refused(http.StatusPreconditionFailed, backup.Conflict, put(anyOf(tag)))
 	}
 	if got := f.do(request{method: "GET", path: "/site/shop"}); got.header.Get("ETag") != `"r2"` || got.body != changed.body {
@@ -34,6 +35,12 @@ func TestSitePreconditions(t *testing.T) {
 	}
 	if known := f.do(request{method: "GET", path: "/site/shop", header: map[string]string{"If-None-Match": `"r2"`}}); known.status != http.StatusNotModified {
 		t.Errorf("known state: %d", known.status)
+	}
+	if a := f.do(request{method: "HEAD", path: "/site/shop"}); a.status != http.StatusOK || a.header.Get("ETag") != `"r2"` {
+		t.Errorf("HEAD: %d %v", a.status, a.header)
+	}
+	if again := f.do(put(anyOf(`*`))); again.status != http.StatusOK || again.header.Get("ETag") != `"r3"` {
+		t.Errorf("whatever is there: %d %v", again.status, again.header)
 	}
 	if a := f.do(request{method: "DELETE", path: "/site/shop"}); a.status != http.StatusNoContent || a.body != "" {
 		t.Errorf("removed: %d %s", a.status, a.body)

@@ -23,7 +23,27 @@ type Sites struct {
 	Now       func() time.Time
 }
 
-// Put registers or changes a site. want is the revision that the caller saw (0: any, -1: the site must be new); it
+// What Put takes instead of the revision that the caller saw.
+const (
+	AnySite int64 = -iota // whatever is there
+	NewSite               // there must be none
+	OldSite               // there must be one
+)
+
+// unwanted tells whether the revision that is there, 0 for none, is another than the caller wants.
+func unwanted(rev, want int64) bool {
+	switch want {
+	case AnySite:
+		return false
+	case NewSite:
+		return rev != 0
+	case OldSite:
+		return rev == 0
+	}
+	return rev != want
+}
+
+// Put registers or changes a site. want is the revision that the caller saw, or AnySite, NewSite or OldSite; it
 // returns the stored site and whether it is new.
 func (s Sites) Put(ctx context.Context, site backup.Site, want int64) (stored backup.Site, created bool, err error) {
 	site = site.WithDefaults()
@@ -43,8 +63,8 @@ func (s Sites) Put(ctx context.Context, site backup.Site, want int64) (stored ba
 				site.ScheduledAt = old.ScheduledAt
 			}
 		}
-		if (want > 0 && want != site.Rev) || (want < 0 && site.Rev != 0) {
-			return old, false, backup.E(backup.Conflict, "site %s has changed since it was read", site.SiteID)
+		if unwanted(site.Rev, want) {
+			return old, false, backup.E(backup.Conflict, "site %s is not, or not any more, what the request takes it for", site.SiteID)
 		}
 		err = s.Store.PutSite(ctx, site)
 		if err == nil {

@@ -74,7 +74,7 @@ func TestPutSiteConditions(t *testing.T) {
 		name string
 		want int64
 		kind backup.Kind
-	}{{"any", 0, ""}, {"the present one", 2, ""}, {"an old one", 1, backup.Conflict}, {"none", -1, backup.Conflict}} {
+	}{{"any", 0, ""}, {"the present one", 2, ""}, {"an old one", 1, backup.Conflict}, {"none", step.NewSite, backup.Conflict}, {"some", step.OldSite, ""}} {
 		r, sites, _ := siteCases(t)
 		for range 2 {
 			_, _, err := sites.Put(t.Context(), newSite(), 0)
@@ -86,6 +86,8 @@ func TestPutSiteConditions(t *testing.T) {
 	r, sites, kept := siteCases(t)
 	_, _, err := sites.Put(t.Context(), newSite(), 3)
 	r.wantKind(err, backup.Conflict, "a revision of an absent site")
+	_, _, err = sites.Put(t.Context(), newSite(), step.OldSite)
+	r.wantKind(err, backup.Conflict, "an absent site that must be there")
 	bad := newSite()
 	bad.Providers = nil
 	_, _, err = sites.Put(t.Context(), bad, 0)
