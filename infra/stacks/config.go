@@ -194,8 +194,8 @@ func (r *reader) check(c Config) {
 	if c.S3Endpoint != "" && !absolute(c.S3Endpoint, "https", "http") {
 		r.refuse("s3Endpoint", "is an http or https URL, not %q", c.S3Endpoint)
 	}
-	if _, err := mail.ParseAddress(c.AlarmEmail); c.AlarmEmail != "" && err != nil {
-		r.refuse("alarmEmail", "is an e-mail address, not %q", c.AlarmEmail)
+	if a, err := mail.ParseAddress(c.AlarmEmail); c.AlarmEmail != "" && (err != nil || a.Address != c.AlarmEmail) {
+		r.refuse("alarmEmail", "is an e-mail address alone, not %q", c.AlarmEmail)
 	}
 	if _, offered := retentions[c.LogRetention]; !offered {
 		r.refuse("logRetentionDays", "is one of %v, not %d", slices.Sorted(maps.Keys(retentions)), c.LogRetention)

@@ -67,6 +67,7 @@ func TestRefusedSettings(t *testing.T) {
 		{"removalPolicy", 1.0},
 		{"issuer", "https://issuer.example"}, // without its audience
 		{"alarmEmail", "nobody"},
+		{"alarmEmail", "Anna <anna@example.org>"},
 		{"logRetentionDays", "91"},
 		{"allowHosts", "https://nas.local"},
 		{"allowHosts", 1.0},

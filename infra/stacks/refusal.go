@@ -27,10 +27,11 @@ func Refusals() []Refusal {
 	return []Refusal{
 		{Type: "DEFAULT_4XX", Kind: backup.InvalidRequest, Detail: "the request was refused before it reached the service"},
 		{Type: "DEFAULT_5XX", Kind: backup.Internal},
-		{Type: "UNAUTHORIZED", Status: http.StatusUnauthorized, Kind: backup.Unauthenticated, Detail: "send a token as Authorization: Bearer <token>", Headers: signIn},
+		{Type: "UNAUTHORIZED", Status: http.StatusUnauthorized, Kind: backup.Unauthenticated, Detail: "send a valid token that has not expired as Authorization: Bearer <token>", Headers: signIn},
 		{Type: "EXPIRED_TOKEN", Status: http.StatusUnauthorized, Kind: backup.Unauthenticated, Detail: "the token has expired", Headers: signIn},
 		{Type: "ACCESS_DENIED", Status: http.StatusUnauthorized, Kind: backup.Unauthenticated, Detail: "the token is not valid", Headers: signIn},
-		// This is what API Gateway calls a route that it does not have.
+		// This is what API Gateway calls a route that it does not have, and a bearer token there, which it takes for a signature.
+		{Type: "INVALID_SIGNATURE", Status: http.StatusNotFound, Kind: backup.NotFound, Detail: "no such route; see /v1/openapi.json"},
 		{Type: "MISSING_AUTHENTICATION_TOKEN", Status: http.StatusNotFound, Kind: backup.NotFound, Detail: "no such route; see /v1/openapi.json"},
 		{Type: "RESOURCE_NOT_FOUND", Status: http.StatusNotFound, Kind: backup.NotFound, Detail: "no such route; see /v1/openapi.json"},
 		{Type: "BAD_REQUEST_BODY", Status: http.StatusBadRequest, Kind: backup.InvalidRequest, Detail: "the body is not a JSON object"},

@@ -30,7 +30,7 @@ type Route struct {
 	Body   bool   // the request has one
 }
 
-// Routes reads the operations out of the API's own document, and adds the document itself.
+// Routes reads the operations out of the API's own document, and adds the document itself, and a HEAD to each GET.
 func Routes() ([]Route, error) {
 	document, err := api.OpenAPI("")
 	if err != nil {
@@ -42,12 +42,14 @@ func Routes() ([]Route, error) {
 	if err := json.Unmarshal(document, &parsed); err != nil {
 		return nil, fmt.Errorf("routes of the API: %w", err)
 	}
-	routes := []Route{{Method: http.MethodGet, Path: "/openapi.json"}}
+	routes := []Route{{Method: http.MethodGet, Path: "/openapi.json"}, {Method: http.MethodHead, Path: "/openapi.json"}}
 	for path, operations := range parsed.Paths {
 		for method, operation := range operations {
-			routes = append(routes, Route{
-				Method: strings.ToUpper(method), Path: strings.TrimPrefix(path, api.Prefix), Body: operation.RequestBody != nil,
-			})
+			r := Route{Method: strings.ToUpper(method), Path: strings.TrimPrefix(path, api.Prefix), Body: operation.RequestBody != nil}
+			routes = append(routes, r)
+			if r.Method == http.MethodGet {
+				routes = append(routes, Route{Method: http.MethodHead, Path: r.Path})
+			}
 		}
 	}
 	slices.SortFunc(routes, func(x, y Route) int { return strings.Compare(x.Path+" "+x.Method, y.Path+" "+y.Method) })
@@ -56,7 +58,7 @@ func Routes() ([]Route, error) {
 
 // Function is the one that serves the route: reads and writes have different roles.
 func (r Route) Function() string {
-	if r.Method == http.MethodGet {
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		return status
 	}
 	return create
@@ -152,8 +154,8 @@ func (a *App) addRoutes() {
 	validator := a.REST.AddRequestValidator(jsii.String("Bodies"), &awsapigateway.RequestValidatorOptions{
 		ValidateRequestBody: jsii.Bool(true), ValidateRequestParameters: jsii.Bool(true),
 	})
-	// What is no object never reaches a function. What is wrong inside of one the function tells better: it names each
-	// member, as it does on one machine.
+	// JSON that is no object never reaches a function. What is wrong inside of one, or is said to be something else, the
+	// function tells better: it names each member, as it does on one machine.
 	object := a.REST.AddModel(jsii.String("Object"), &awsapigateway.ModelOptions{
 		ContentType: jsii.String("application/json"),
 		Schema:      &awsapigateway.JsonSchema{Schema: awsapigateway.JsonSchemaVersion_DRAFT4, Type: awsapigateway.JsonSchemaType_OBJECT},

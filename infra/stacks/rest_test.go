@@ -23,13 +23,14 @@ func TestRouteFunctions(t *testing.T) {
 	for route, want := range map[string]string{
 		"GET /backup": "status", "POST /backup": "create", "DELETE /backup/{jobId}": "create", "POST /ticket": "create",
 		"GET /backup/{jobId}/files/{provider}": "status", "PUT /site/{siteId}": "create", "GET /openapi.json": "status",
+		"HEAD /site/{siteId}": "status", "HEAD /openapi.json": "status",
 	} {
 		if seen[route] != want {
 			t.Errorf("%s goes to %q", route, seen[route])
 		}
 	}
 	for route, function := range seen {
-		if (function == "status") != strings.HasPrefix(route, "GET ") {
+		if (function == "status") != (strings.HasPrefix(route, "GET ") || strings.HasPrefix(route, "HEAD ")) {
 			t.Errorf("%s goes to %s", route, function)
 		}
 	}

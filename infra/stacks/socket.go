@@ -27,17 +27,18 @@ func (a *App) addSocketRoutes() {
 	integration := func(function string) awsapigatewayv2.WebSocketRouteIntegration {
 		return awsapigatewayv2integrations.NewWebSocketLambdaIntegration(jsii.String(pascal(function)), a.Functions[function], nil)
 	}
-	a.Socket.AddRoute(jsii.String("$connect"), &awsapigatewayv2.WebSocketRouteOptions{
+	connect := a.Socket.AddRoute(jsii.String("$connect"), &awsapigatewayv2.WebSocketRouteOptions{
 		Integration: integration(socketConnect),
 		Authorizer: awsapigatewayv2authorizers.NewWebSocketLambdaAuthorizer(jsii.String("Ticket"), a.Functions[socketAuthorize],
 			&awsapigatewayv2authorizers.WebSocketLambdaAuthorizerProps{IdentitySource: jsii.Strings("route.request.querystring.ticket")}),
 	})
-	a.Socket.AddRoute(jsii.String("$disconnect"), &awsapigatewayv2.WebSocketRouteOptions{Integration: integration(socketDisconnect)})
-	a.Socket.AddRoute(jsii.String("$default"), &awsapigatewayv2.WebSocketRouteOptions{Integration: integration(socketMessage)})
+	disconnect := a.Socket.AddRoute(jsii.String("$disconnect"), &awsapigatewayv2.WebSocketRouteOptions{Integration: integration(socketDisconnect)})
+	other := a.Socket.AddRoute(jsii.String("$default"), &awsapigatewayv2.WebSocketRouteOptions{Integration: integration(socketMessage)})
 	stage := awsapigatewayv2.NewWebSocketStage(a.Stack, jsii.String("SocketStage"), &awsapigatewayv2.WebSocketStageProps{
 		WebSocketApi: a.Socket, StageName: jsii.String(StageName), AutoDeploy: jsii.Bool(true),
 		Throttle: &awsapigatewayv2.ThrottleSettings{RateLimit: jsii.Number(messagesPerSecond), BurstLimit: jsii.Number(messagesAtOnce)},
 	})
+	stage.Node().AddDependency(connect, disconnect, other) // else it may be deployed before it has a route
 	cfn := stage.Node().DefaultChild().(awsapigatewayv2.CfnStage)
 	cfn.SetAccessLogSettings(&awsapigatewayv2.CfnStage_AccessLogSettingsProperty{
 		DestinationArn: a.accessLogs("Socket").LogGroupArn(), Format: jsii.String(socketLog),

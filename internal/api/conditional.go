@@ -16,7 +16,7 @@ func conditional(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		held := &heldAnswer{ResponseWriter: w, status: http.StatusOK}
+		held := &heldAnswer{ResponseWriter: w, headOnly: r.Method == http.MethodHead, status: http.StatusOK}
 		next.ServeHTTP(held, r)
 		held.send(r.Header.Get("If-None-Match"))
 	})
@@ -24,8 +24,9 @@ func conditional(next http.Handler) http.Handler {
 
 type heldAnswer struct {
 	http.ResponseWriter
-	status int
-	body   bytes.Buffer
+	headOnly bool // answers a HEAD, whose body net/http would drop and API Gateway may not
+	status   int
+	body     bytes.Buffer
 }
 
 func (h *heldAnswer) WriteHeader(status int)      { h.status = status }
@@ -45,7 +46,9 @@ func (h *heldAnswer) send(ifNoneMatch string) {
 		}
 	}
 	h.ResponseWriter.WriteHeader(h.status)
-	h.ResponseWriter.Write(h.body.Bytes())
+	if !h.headOnly {
+		h.ResponseWriter.Write(h.body.Bytes())
+	}
 }
 
 func bodyTag(body []byte) string {
