@@ -17,7 +17,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/sitevault/sitevault/internal/exportd"
@@ -134,11 +133,10 @@ func (p *program) exportConfig(f agentFlags) (c exportd.Config, err error) {
 		return c, usage("no folder for snapshots: give --dir, since neither XDG_CACHE_HOME nor HOME is set")
 	}
 	if f.maxBytes != "" {
-		n, err := humanize.ParseBytes(f.maxBytes)
-		if err != nil || n == 0 || n > math.MaxInt64 {
+		var ok bool
+		if c.MaxBytes, ok = parseSize(f.maxBytes, math.MaxInt64); !ok {
 			return c, usage("--max-bytes is a size such as 50GB, not %q", f.maxBytes)
 		}
-		c.MaxBytes = int64(n)
 	}
 	c.Dir, c.KeepFor, c.Now = f.dir, f.keep, p.now
 	if c.Exports, err = exportsOf(f); err != nil {

@@ -394,11 +394,12 @@ func remedy(job api.BackupDetail) string {
 	case backup.ProviderNotFound, backup.ProviderRedirected:
 		return "A retry cannot help before the URL is right.\nNext: " + change + " --provider NAME=URL, then " + create + "\n"
 	}
-	if job.Error.Kind == backup.TimedOut && job.Attempt < backup.MaxAttempts {
-		return "A retry can help; exports that were finished are kept, others begin anew.\nNext: sitevault backup retry " + job.JobID + " --wait\n"
-	}
 	if job.Error.Retryable && job.Attempt < backup.MaxAttempts {
-		return "A retry can help; what is finished is kept.\nNext: sitevault backup retry " + job.JobID + " --wait\n"
+		kept := "what is finished is kept"
+		if job.Error.Kind == backup.TimedOut {
+			kept = "exports that were finished are kept, others begin anew"
+		}
+		return "A retry can help; " + kept + ".\nNext: sitevault backup retry " + job.JobID + " --wait\n"
 	}
 	if job.Error.Retryable {
 		return "It was tried " + strconv.Itoa(job.Attempt) + " times.\nNext: " + create + "\n"

@@ -114,12 +114,18 @@ func (f siteFlags) apply(changed func(string) bool, body *api.SiteBody) error {
 	if !changed("max-bytes") {
 		return nil
 	}
-	n, err := humanize.ParseBytes(f.maxBytes)
-	if err != nil || n == 0 || n > uint64(backup.MaxFileBytes) {
+	n, ok := parseSize(f.maxBytes, backup.MaxFileBytes)
+	if !ok {
 		return usage("--max-bytes is a size such as 50GB, at most %s, not %q", humanize.IBytes(uint64(backup.MaxFileBytes)), f.maxBytes)
 	}
-	body.Limits.MaxFileBytes = int64(n)
+	body.Limits.MaxFileBytes = n
 	return nil
+}
+
+// parseSize reads a size such as 50GB of at least one byte and at most maxBytes.
+func parseSize(text string, maxBytes int64) (sizeBytes int64, ok bool) {
+	n, err := humanize.ParseBytes(text)
+	return int64(n), err == nil && n > 0 && n <= uint64(maxBytes)
 }
 
 func (f siteFlags) applySchedule(changed func(string) bool, s *backup.Schedule) {

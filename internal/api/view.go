@@ -115,11 +115,8 @@ func detailView(v step.View) BackupDetail {
 
 func fileView(name string, f backup.File) File {
 	v := File{
-		Name: name, Status: string(f.Status), SizeBytes: f.Pin.SizeBytes, Progress: step.FileProgress(f),
+		Name: name, Status: string(f.ShownStatus()), SizeBytes: f.Pin.SizeBytes, Progress: step.FileProgress(f),
 		Error: failureView(f.Failure), FinishedAt: when(f.FinishedAt),
-	}
-	if f.Status == "" {
-		v.Status = string(backup.Pending)
 	}
 	if f.Settled() {
 		v.CRC64NVME = checksum.Encode(f.CRC64NVME)

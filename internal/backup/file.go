@@ -11,6 +11,7 @@ import (
 type FileStatus string
 
 const (
+	FilePending    FileStatus = "pending"    // never opened; shown, but in no row
 	FileOpen       FileStatus = "open"       // parts are on their way
 	FileCompleting FileStatus = "completing" // every part is recorded, the object is being put together
 	FileStored     FileStatus = "stored"     // the object is proven equal to the export
@@ -239,6 +240,9 @@ func (f File) Troubled(trouble *Failure, now time.Time) (File, error) {
 	f.Trouble, f.UpdatedAt = trouble, now
 	return f, nil
 }
+
+// ShownStatus is the status under which clients know the file.
+func (f File) ShownStatus() FileStatus { return cmp.Or(f.Status, FilePending) }
 
 // Settled tells whether the file's upload has become an object.
 func (f File) Settled() bool { return f.Status == FileStored || f.Status == FileDone }

@@ -203,10 +203,7 @@ func (b *batch) purged(ctx context.Context, r lambdaevents.DynamoDBEventRecord, 
 	}
 	job := c.Job.Old
 	found, err := b.Cleaner.RemovePurged(ctx, job)
-	if found > 0 {
-		b.Metrics.Record(ctx, metric.StraysFound.Of(float64(found)))
-		b.Log.ErrorContext(ctx, "strays of a purged backup", telemetry.KeyJobID, job.JobID, telemetry.KeySiteID, job.SiteID, "found", found)
-	}
+	telemetry.Strays(ctx, b.Metrics, b.Log, job, found)
 	return err
 }
 

@@ -264,8 +264,8 @@ func (s *Service) Serve(ctx context.Context) error {
 	var loops sync.WaitGroup
 	defer loops.Wait()
 	defer cancel()
-	loops.Go(func() { s.sweepLoop(ctx) })
-	loops.Go(func() { s.purgeLoop(ctx) })
+	loops.Go(func() { every(ctx, s.config.SweepEvery, s.sweepOnce) })
+	loops.Go(func() { every(ctx, sweepsToPurge*s.config.SweepEvery, s.purgeOnce) })
 	loops.Go(func() { s.clock.Serve(ctx) })
 	served := make(chan error, 1)
 	go func() { served <- s.server.Serve(s.listener) }()
@@ -296,42 +296,37 @@ func (s *Service) resume(ctx context.Context) error {
 		return fmt.Errorf("resume: %w", err)
 	}
 	for _, j := range active {
-		err := s.executions.Start(ctx, j.JobID, j.Attempt)
-		if err != nil && j.Status == backup.Running {
+		switch err := s.executions.Start(ctx, j.JobID, j.Attempt); {
+		case err != nil && j.Status == backup.Running:
 			return fmt.Errorf("resume: %w", err)
-		}
-		if err == nil {
+		case err == nil:
 			s.config.Log.InfoContext(ctx, "resume backup", "jobId", j.JobID, "siteId", j.SiteID, "attempt", j.Attempt, "status", j.Status)
 		}
 	}
 	return nil
 }
 
-func (s *Service) sweepLoop(ctx context.Context) {
-	tick := time.NewTicker(s.config.SweepEvery)
-	defer tick.Stop()
-	for {
-		tended, err := s.sweep.Run(ctx)
-		if err != nil && ctx.Err() == nil {
-			s.config.Log.ErrorContext(ctx, "sweep", "error", err)
-		}
-		s.metrics.Record(ctx, metric.SweepTended.Of(float64(tended)))
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
+func (s *Service) sweepOnce(ctx context.Context) {
+	tended, err := s.sweep.Run(ctx)
+	if err != nil && ctx.Err() == nil {
+		s.config.Log.ErrorContext(ctx, "sweep", "error", err)
+	}
+	s.metrics.Record(ctx, metric.SweepTended.Of(float64(tended)))
+}
+
+// purgeOnce is in a loop of its own: a storage that does not answer keeps nobody but this from the work.
+func (s *Service) purgeOnce(ctx context.Context) {
+	if _, err := s.store.Purge(ctx, s.now(), s.lastLook); err != nil && ctx.Err() == nil {
+		s.config.Log.ErrorContext(ctx, "purge", "error", err)
 	}
 }
 
-// purgeLoop is not in a hurry, and a storage that does not answer keeps nobody but itself from the work.
-func (s *Service) purgeLoop(ctx context.Context) {
-	tick := time.NewTicker(sweepsToPurge * s.config.SweepEvery)
+// every works at once and then in each interval until ctx ends.
+func every(ctx context.Context, interval time.Duration, work func(context.Context)) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
-		if _, err := s.store.Purge(ctx, s.now(), s.lastLook); err != nil && ctx.Err() == nil {
-			s.config.Log.ErrorContext(ctx, "purge", "error", err)
-		}
+		work(ctx)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
@@ -345,10 +340,7 @@ const sweepsToPurge = 30 // so many sweeps come between two purges
 // lastLook removes what should not be in the storage any more before nobody knows of it.
 func (s *Service) lastLook(ctx context.Context, job backup.Job) error {
 	found, err := s.cleaner.RemovePurged(ctx, job)
-	if found > 0 {
-		s.metrics.Record(ctx, metric.StraysFound.Of(float64(found)))
-		s.config.Log.ErrorContext(ctx, "strays of a purged backup", "jobId", job.JobID, "siteId", job.SiteID, "found", found)
-	}
+	telemetry.Strays(ctx, s.metrics, s.config.Log, job, found)
 	return err
 }
 

@@ -163,7 +163,8 @@ func (g *Guard) control(_ context.Context, _, address string, _ syscall.RawConn)
 	return g.Check(addr)
 }
 
-// Check fails with AddressForbidden if the address is neither public nor an exception, or with SecretExposed if only exceptions are allowed.
+// Check fails with AddressForbidden if the address is neither public nor an exception, or with SecretExposed if it is
+// public and only exceptions are allowed.
 func (g *Guard) Check(addr netip.AddrPort) error {
 	if addr.Addr().Zone() != "" {
 		return backup.E(backup.AddressForbidden, "address %s has a zone: it lies in the service's own network", addr.Addr())

@@ -24,8 +24,8 @@ var _ Secrets = SecretDir("")
 
 // Authorization is the header's value as AuthorizationValue makes it from the file.
 func (d SecretDir) Authorization(_ context.Context, userID, ref string) (string, error) {
-	if !backup.ValidUserID(userID) || !backup.ValidSecretRef(ref) {
-		return "", backup.E(backup.SecretMissing, "secret: %q of user %q cannot be the name of a secret", ref, userID)
+	if err := checkName(userID, ref); err != nil {
+		return "", err
 	}
 	content, err := d.read(filepath.Join(userID, ref))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -35,6 +35,13 @@ func (d SecretDir) Authorization(_ context.Context, userID, ref string) (string,
 		return "", fmt.Errorf("secret %s of user %s: %w", ref, userID, err)
 	}
 	return AuthorizationValue(string(content)), nil
+}
+
+func checkName(userID, ref string) error {
+	if !backup.ValidUserID(userID) || !backup.ValidSecretRef(ref) {
+		return backup.E(backup.SecretMissing, "secret: %q of user %q cannot be the name of a secret", ref, userID)
+	}
+	return nil
 }
 
 // Forget has nothing to do.

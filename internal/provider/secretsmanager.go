@@ -47,8 +47,8 @@ func NewSecretsManager(client *secretsmanager.Client, prefix string, now func() 
 
 // Authorization is the header's value as AuthorizationValue makes it from the secret's text.
 func (s *SecretsManager) Authorization(ctx context.Context, userID, ref string) (string, error) {
-	if !backup.ValidUserID(userID) || !backup.ValidSecretRef(ref) {
-		return "", backup.E(backup.SecretMissing, "secret: %q of user %q cannot be the name of a secret", ref, userID)
+	if err := checkName(userID, ref); err != nil {
+		return "", err
 	}
 	name := s.name(userID, ref)
 	if value, ok := s.recall(name); ok {

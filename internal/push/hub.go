@@ -3,7 +3,6 @@
 package push
 
 import (
-	"cmp"
 	"context"
 	"sync"
 	"time"
@@ -51,7 +50,7 @@ func NewMessage(v step.View, prev int64) Message {
 	}
 	for i, f := range v.Files {
 		m.Files[i] = FileMessage{
-			Name: f.Name, Status: cmp.Or(f.Status, "pending"), Progress: step.FileProgress(f), Trouble: errorMessage(v.Trouble(f)),
+			Name: f.Name, Status: f.ShownStatus(), Progress: step.FileProgress(f), Trouble: errorMessage(v.Trouble(f)),
 		}
 	}
 	m.Error = errorMessage(v.Job.FailureAt(v.At))

@@ -269,9 +269,7 @@ func TestDelete(t *testing.T) {
 		"running": func(r *rig) backup.Job { job := r.running(); r.open(job, "files"); return job },
 		"failed":  func(r *rig) backup.Job { return r.failed(backup.ProviderTimeout) },
 		"done": func(r *rig) backup.Job {
-			job := r.running()
-			r.backUp(job, "database")
-			r.backUp(job, "files")
+			job := r.backedUp()
 			r.finish(job)
 			return job
 		},

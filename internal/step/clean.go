@@ -109,8 +109,8 @@ func laterAttempts(attempt int) func(key string) bool {
 	return func(key string) bool { return backup.KeyAttempt(key) > attempt }
 }
 
-// Remove takes a deleting job to deleted: its execution is stopped if there may be one, its uploads are aborted and every version of its
-// objects is deleted, once at once and once more when no worker can still be alive.
+// Remove takes a deleting job to deleted: its execution is stopped if there may be one, its uploads are aborted and every
+// version of its objects is deleted, once at once and once more when no worker can still be alive.
 func (c Cleaner) Remove(ctx context.Context, job backup.Job) error {
 	began := c.Now()
 	if !job.Outlived(began) {

@@ -251,9 +251,7 @@ func TestSweepTends(t *testing.T) {
 		{
 			"a done job at the end of its retention",
 			func(r *rig) backup.Job {
-				job := r.running()
-				r.backUp(job, "database")
-				r.backUp(job, "files")
+				job := r.backedUp()
 				r.finish(job)
 				r.passes(60 * 24 * time.Hour)
 				return job

@@ -3,7 +3,6 @@ package step
 import (
 	"context"
 	"fmt"
-	"iter"
 	"slices"
 	"sync/atomic"
 	"time"
@@ -58,8 +57,10 @@ func (c CatchUp) Overdue(ctx context.Context) ([]backup.Waiting, error) {
 // a run that got lost.
 func (c CatchUp) Run(ctx context.Context, overdue []backup.Waiting) (started int, err error) {
 	now := c.Backups.Now()
+	shortestFirst := slices.Clone(overdue)
+	slices.Reverse(shortestFirst)
 	var count atomic.Int64
-	_, err = each(ctx, backwards(overdue), func(w backup.Waiting) error {
+	_, err = each(ctx, shortestFirst, func(w backup.Waiting) error {
 		ran, err := c.start(ctx, w, now)
 		if err != nil {
 			return fmt.Errorf("catch up on site %s of user %s: %w", w.SiteID, w.UserID, err)
@@ -70,16 +71,6 @@ func (c CatchUp) Run(ctx context.Context, overdue []backup.Waiting) (started int
 		return nil
 	})
 	return int(count.Load()), err
-}
-
-func backwards[T any](items []T) iter.Seq[T] {
-	return func(yield func(T) bool) {
-		for _, item := range slices.Backward(items) {
-			if !yield(item) {
-				return
-			}
-		}
-	}
 }
 
 func (c CatchUp) start(ctx context.Context, w backup.Waiting, now time.Time) (started bool, err error) {

@@ -57,9 +57,7 @@ func TestFinishJobJudges(t *testing.T) {
 func TestFinishJobAfterDeadline(t *testing.T) {
 	r := newRig(t)
 	r.site(smallSite())
-	job := r.running()
-	r.backUp(job, "database")
-	r.backUp(job, "files")
+	job := r.backedUp()
 	r.passes(r.policy.JobTimeout)
 	if out := r.finish(job); out.Status != backup.Failed || out.Error != backup.TimedOut {
 		t.Errorf("finished as %+v", out)
@@ -82,9 +80,7 @@ func TestFinishJobAfterDeadline(t *testing.T) {
 func TestDeadlineWhileFinishing(t *testing.T) {
 	r := newRig(t)
 	r.site(smallSite())
-	job := r.running()
-	r.backUp(job, "database")
-	r.backUp(job, "files")
+	job := r.backedUp()
 	r.passes(r.policy.JobTimeout - time.Second)
 	var seen backup.Status
 	r.storage.Intercept = func(c backuptest.StorageCall) error {
@@ -117,9 +113,7 @@ func TestFinishJobAgain(t *testing.T) {
 func TestCancelWhileFinishing(t *testing.T) {
 	r := newRig(t)
 	r.site(smallSite())
-	job := r.running()
-	r.backUp(job, "database")
-	r.backUp(job, "files")
+	job := r.backedUp()
 	cancelled := false
 	r.storage.Intercept = func(c backuptest.StorageCall) error {
 		if c.Op == "Put" && !c.After {

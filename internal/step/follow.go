@@ -25,8 +25,8 @@ func (c Cleaner) Follow(ctx context.Context, jobID string) error {
 	return nil
 }
 
-// RemovePurged looks once more under the prefix of a job whose row has outlived its time, and removes what
-// should not be there. It returns how many uploads and objects it found.
+// RemovePurged looks once more under the prefix of a job whose row has outlived its time, and removes what should
+// not be there. It returns how many uploads and objects it found.
 func (c Cleaner) RemovePurged(ctx context.Context, job backup.Job) (found int, err error) {
 	uploads, err := c.Storage.AbortUploads(ctx, job.Prefix(), nil)
 	if err != nil {

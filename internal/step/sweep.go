@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
-	"slices"
 	"sync"
 	"time"
 
@@ -41,7 +39,7 @@ func (s Sweep) Run(ctx context.Context) (tended int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	return each(ctx, slices.Values(due), func(job backup.Job) error {
+	return each(ctx, due, func(job backup.Job) error {
 		err := s.tend(ctx, job.JobID)
 		if err == nil {
 			return nil
@@ -55,12 +53,12 @@ const atOnce = 16
 
 // each works on several items at a time, since nearly all of it is waiting for others, and takes up no more once ctx
 // has ended. One item's error does not keep the others from being worked on.
-func each[T any](ctx context.Context, items iter.Seq[T], work func(T) error) (begun int, err error) {
+func each[T any](ctx context.Context, items []T, work func(T) error) (begun int, err error) {
 	var group errgroup.Group
 	group.SetLimit(atOnce)
 	var mu sync.Mutex
 	var failed []error
-	for item := range items {
+	for _, item := range items {
 		if ctx.Err() != nil {
 			break
 		}

@@ -1,6 +1,9 @@
 package telemetry
 
 import (
+	"context"
+	"log/slog"
+
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/telemetry/metric"
 )
@@ -65,4 +68,13 @@ func kindOf(f *backup.Failure) backup.Kind {
 		return backup.Internal
 	}
 	return f.Kind
+}
+
+// Strays counts and logs what was found of a job that should have left nothing.
+func Strays(ctx context.Context, metrics metric.Recorder, log *slog.Logger, job backup.Job, found int) {
+	if found == 0 {
+		return
+	}
+	metrics.Record(ctx, metric.StraysFound.Of(float64(found)))
+	log.ErrorContext(ctx, "strays of a purged backup", KeyJobID, job.JobID, KeySiteID, job.SiteID, "found", found)
 }
