@@ -68,7 +68,7 @@ func (l *ledger) UploadPart(_ context.Context, p step.PartUpload) (etag string, 
 	return etag, nil
 }
 
-func (l *ledger) UploadedParts(context.Context, string, string) ([]backup.Part, error) {
+func (l *ledger) UploadedParts(context.Context, string, string, int, int) ([]backup.Part, error) {
 	defer l.request("ListParts")()
 	return nil, backup.E(backup.StorageRefused, "nobody should have to look at the parts")
 }

@@ -248,7 +248,7 @@ func cancelledContext(c storageCase) {
 			_, err := c.UploadPart(ctx, storageUploadOf(storageKey, id, 1, lastPart))
 			return err
 		},
-		"UploadedParts":  func() error { _, err := c.UploadedParts(ctx, storageKey, id); return err },
+		"UploadedParts":  func() error { _, err := c.UploadedParts(ctx, storageKey, id, 1, backup.MaxParts); return err },
 		"CompleteUpload": func() error { return c.CompleteUpload(ctx, step.Completion{Key: storageKey, UploadID: id}) },
 		"AbortUpload":    func() error { return c.AbortUpload(ctx, storageKey, id) },
 		"Head":           func() error { _, err := c.Head(ctx, storageKey); return err },
@@ -262,7 +262,7 @@ func cancelledContext(c storageCase) {
 			c.Errorf("%s: %v", op, err)
 		}
 	}
-	if parts, err := c.UploadedParts(c.Context(), storageKey, id); err != nil || len(parts) != 0 {
+	if parts, err := c.UploadedParts(c.Context(), storageKey, id, 1, backup.MaxParts); err != nil || len(parts) != 0 {
 		c.Errorf("after all that the upload has %v, %v", parts, err)
 	}
 }

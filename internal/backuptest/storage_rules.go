@@ -17,7 +17,7 @@ import (
 var storageUploadRules = []storageRule{
 	{"parts become one object with size, checksum and token", partsBecomeObject},
 	{"a part of any length arrives whole", partLengths},
-	{"parts are listed in order with their checksums, over pages", partsAreListed},
+	{"parts are listed in order with their checksums, over pages and from any of them on", partsAreListed},
 	{"an upload refuses parts, sizes and checksums that are not its own", wrongCompletions},
 	{"a part sent again replaces the earlier one", partSentAgain},
 	{"of parts sent together under one number one stands", partsSentTogether},
@@ -51,7 +51,7 @@ func partLengths(c storageCase) {
 	for i, length := range lengths {
 		want = append(want, c.part(storageKey, id, i+1, pattern(byte(i), length)))
 	}
-	if got, err := c.UploadedParts(c.Context(), storageKey, id); err != nil || !slices.Equal(got, want) {
+	if got, err := c.UploadedParts(c.Context(), storageKey, id, 1, backup.MaxParts); err != nil || !slices.Equal(got, want) {
 		c.Errorf("%+v, %v, want %+v", got, err, want)
 	}
 }
@@ -63,9 +63,15 @@ func partsAreListed(c storageCase) {
 	for n := parts; n >= 1; n-- {
 		want[n-1] = c.part(storageKey, id, n, []byte{byte(n), byte(n >> 8)})
 	}
-	got, err := c.UploadedParts(c.Context(), storageKey, id)
+	got, err := c.UploadedParts(c.Context(), storageKey, id, 1, backup.MaxParts)
 	if err != nil || !slices.Equal(got, want) {
 		c.Fatalf("%d parts, %v, want %d", len(got), err, parts)
+	}
+	for _, r := range [][2]int{{1, 1}, {2, 2}, {17, 40}, {2, parts}, {parts, backup.MaxParts}, {parts + 1, parts + 2}} {
+		within := want[min(r[0]-1, parts):min(r[1], parts)]
+		if got, err := c.UploadedParts(c.Context(), storageKey, id, r[0], r[1]); err != nil || !slices.Equal(got, within) {
+			c.Errorf("%d..%d: %d parts, %v, want %d", r[0], r[1], len(got), err, len(within))
+		}
 	}
 }
 
@@ -96,7 +102,7 @@ func partSentAgain(c storageCase) {
 		c.Errorf("both tries have the ETag %s", again.ETag)
 	}
 	c.want(backup.ChecksumMismatch, "the first try's part", c.CompleteUpload(c.Context(), old))
-	if parts, err := c.UploadedParts(c.Context(), storageKey, old.UploadID); err != nil || !slices.Equal(parts, []backup.Part{again}) {
+	if parts, err := c.UploadedParts(c.Context(), storageKey, old.UploadID, 1, backup.MaxParts); err != nil || !slices.Equal(parts, []backup.Part{again}) {
 		c.Errorf("listed: %v, %v, want %v", parts, err, again)
 	}
 	c.complete(step.Completion{
@@ -115,7 +121,7 @@ func partsSentTogether(c storageCase) {
 		sent[i] = backup.Part{Number: 1, ETag: etag, SizeBytes: int64(len(content)), CRC64NVME: crc64nvme.Checksum(content)}
 		return err
 	})
-	parts, err := c.UploadedParts(c.Context(), storageKey, id)
+	parts, err := c.UploadedParts(c.Context(), storageKey, id, 1, backup.MaxParts)
 	if outcome[""] != tries || err != nil || len(parts) != 1 || !slices.Contains(sent, parts[0]) {
 		c.Fatalf("%v; listed: %v, %v", outcome, parts, err)
 	}
@@ -166,7 +172,7 @@ func unknownUpload(c storageCase) {
 	}
 	_, err := c.UploadPart(c.Context(), storageUploadOf(storageKey, completion.UploadID, 2, lastPart))
 	c.want(backup.UploadLost, "UploadPart", err)
-	_, err = c.UploadedParts(c.Context(), storageKey, completion.UploadID)
+	_, err = c.UploadedParts(c.Context(), storageKey, completion.UploadID, 1, backup.MaxParts)
 	c.want(backup.UploadLost, "UploadedParts", err)
 	c.want(backup.UploadLost, "CompleteUpload", c.CompleteUpload(c.Context(), completion))
 	_, err = c.Head(c.Context(), storageKey)
@@ -207,7 +213,7 @@ func failingBodies(c storageCase) {
 			c.Errorf("%s: %v does not wrap the body's error", what, err)
 		}
 	}
-	if parts, err := c.UploadedParts(c.Context(), storageKey, id); err != nil || len(parts) != 0 {
+	if parts, err := c.UploadedParts(c.Context(), storageKey, id, 1, backup.MaxParts); err != nil || len(parts) != 0 {
 		c.Errorf("left behind: %v, %v", parts, err)
 	}
 }
@@ -220,7 +226,7 @@ func wrongPartChecksum(c storageCase) {
 	upload.Body = wrongBody{NewPartBody(bytes.NewReader(lastPart))}
 	_, err := c.UploadPart(c.Context(), upload)
 	c.want(backup.ChecksumMismatch, "UploadPart", err)
-	if parts, err := c.UploadedParts(c.Context(), storageKey, id); err != nil || len(parts) != 0 {
+	if parts, err := c.UploadedParts(c.Context(), storageKey, id, 1, backup.MaxParts); err != nil || len(parts) != 0 {
 		c.Errorf("left behind: %v, %v", parts, err)
 	}
 }

@@ -2,6 +2,7 @@ package backuptest
 
 import (
 	"bytes"
+	"slices"
 
 	"github.com/minio/crc64nvme"
 
@@ -12,6 +13,7 @@ import (
 var storageSingleRules = []storageRule{
 	{"the part of a single upload becomes the object, and completing it changes nothing", singleBecomesObject},
 	{"a single upload sent again finds its own object", singleSentAgain},
+	{"the object of a single upload is listed as its part", singleIsListed},
 	{"a single upload never replaces another object", singleNeverReplaces},
 	{"a single upload of a body that fails leaves no object", singleFailingBody},
 	{"aborting a single upload removes its object", singleAborted},
@@ -52,6 +54,19 @@ func singleSentAgain(c storageCase) {
 		c.Errorf("sent again: ETag %s, then %s", first, again)
 	}
 	c.holds(storageKey, "token-1", singleContent)
+}
+
+func singleIsListed(c storageCase) {
+	list := func(token string, want ...backup.Part) {
+		c.Helper()
+		if got, err := c.UploadedParts(c.Context(), storageKey, backup.SingleUploadID(token), 1, 1); err != nil || !slices.Equal(got, want) {
+			c.Errorf("of %s: %v, %v, want %v", token, got, err, want)
+		}
+	}
+	list("token-1")
+	etag := c.single("token-1", singleContent)
+	list("token-1", backup.Part{Number: 1, ETag: etag, SizeBytes: int64(len(singleContent)), CRC64NVME: crc64nvme.Checksum(singleContent)})
+	list("token-2")
 }
 
 func singleNeverReplaces(c storageCase) {

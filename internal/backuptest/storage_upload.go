@@ -66,7 +66,6 @@ func (s *Storage) UploadPart(ctx context.Context, p step.PartUpload) (etag strin
 
 // putSingle puts the object of a single upload, unless it is there already.
 func (s *Storage) putSingle(key, token string, content []byte) (etag string, err error) {
-	etag = fmt.Sprintf(`"object-%s"`, token)
 	v, exists := s.current(key)
 	if exists && (v.token != token || !bytes.Equal(v.content, content)) {
 		return "", backup.E(backup.ChecksumMismatch, "there is another object %s already", key)
@@ -74,8 +73,19 @@ func (s *Storage) putSingle(key, token string, content []byte) (etag string, err
 	if !exists {
 		s.objects[key] = append(s.objects[key], storageVersion{content: content, token: token})
 	}
-	return etag, nil
+	return singleETag(token), nil
 }
+
+// singlePart is the object of a single upload as its part; none if the object is not there or is another one.
+func (s *Storage) singlePart(key, token string) []backup.Part {
+	v, exists := s.current(key)
+	if !exists || v.token != token {
+		return nil
+	}
+	return []backup.Part{{Number: 1, ETag: singleETag(token), SizeBytes: int64(len(v.content)), CRC64NVME: crc64nvme.Checksum(v.content)}}
+}
+
+func singleETag(token string) string { return fmt.Sprintf(`"object-%s"`, token) }
 
 // receive reads a part's body, which must be as long as announced.
 func receive(ctx context.Context, p step.PartUpload) ([]byte, error) {
@@ -98,14 +108,20 @@ func (s *Storage) upload(key, uploadID string) (*storageUpload, error) {
 }
 
 // UploadedParts implements step.Uploader.
-func (s *Storage) UploadedParts(ctx context.Context, key, uploadID string) (parts []backup.Part, err error) {
+func (s *Storage) UploadedParts(ctx context.Context, key, uploadID string, first, last int) (parts []backup.Part, err error) {
 	err = s.do(ctx, "UploadedParts", func() error {
+		if token, single := backup.SingleUploadToken(uploadID); single {
+			parts = s.singlePart(key, token)
+			return nil
+		}
 		u, err := s.upload(key, uploadID)
 		if err != nil {
 			return err
 		}
 		for _, n := range slices.Sorted(maps.Keys(u.parts)) {
-			parts = append(parts, u.parts[n].Part)
+			if first <= n && n <= last {
+				parts = append(parts, u.parts[n].Part)
+			}
 		}
 		return nil
 	})

@@ -20,21 +20,26 @@ import (
 
 // Head implements step.Objects.
 func (s *Store) Head(ctx context.Context, key string) (step.Object, error) {
+	object, _, err := s.head(ctx, key)
+	return object, err
+}
+
+func (s *Store) head(ctx context.Context, key string) (object step.Object, etag string, err error) {
 	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{
 		Bucket: &s.bucket, Key: &key, ChecksumMode: types.ChecksumModeEnabled,
 	})
 	if err != nil {
-		return step.Object{}, fail(err, "head %s", key)
+		return step.Object{}, "", fail(err, "head %s", key)
 	}
-	object := step.Object{SizeBytes: aws.ToInt64(out.ContentLength), Token: out.Metadata[tokenKey]}
+	object = step.Object{SizeBytes: aws.ToInt64(out.ContentLength), Token: out.Metadata[tokenKey]}
 	if out.ChecksumType != types.ChecksumTypeComposite && out.ChecksumCRC64NVME != nil {
 		crc, err := checksum.Decode(*out.ChecksumCRC64NVME)
 		if err != nil {
-			return step.Object{}, fail(err, "head %s", key)
+			return step.Object{}, "", fail(err, "head %s", key)
 		}
 		object.CRC64NVME, object.Checked = crc, true
 	}
-	return object, nil
+	return object, aws.ToString(out.ETag), nil
 }
 
 // ReadRange implements step.Objects.

@@ -6,10 +6,8 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/sitevault/sitevault/internal/backup"
-	"github.com/sitevault/sitevault/internal/checksum"
 	"github.com/sitevault/sitevault/internal/step"
 )
 
@@ -35,16 +33,27 @@ func (s *Store) sendObject(ctx context.Context, p step.PartUpload, body *chunked
 // record got lost. It is the upload's own if token, size and checksum are those of the part. A server that refuses to
 // replace an object may also just cut the connection, so that every failure of the storage is settled this way.
 func (s *Store) stored(ctx context.Context, p step.PartUpload, token string, failed error) (etag string, err error) {
-	out, err := s.client.HeadObject(ctx, &s3.HeadObjectInput{Bucket: &s.bucket, Key: &p.Key, ChecksumMode: types.ChecksumModeEnabled})
+	object, etag, err := s.head(ctx, p.Key)
 	if err != nil {
 		return "", failed
 	}
 	if _, err := io.Copy(io.Discard, p.Body); err != nil {
 		return "", fail(err, "read part %d of %s", p.Number, p.Key)
 	}
-	want := checksum.Encode(p.Body.CRC64NVME())
-	if out.Metadata[tokenKey] != token || aws.ToInt64(out.ContentLength) != p.SizeBytes || aws.ToString(out.ChecksumCRC64NVME) != want {
+	if want := (step.Object{SizeBytes: p.SizeBytes, CRC64NVME: p.Body.CRC64NVME(), Checked: true, Token: token}); object != want {
 		return "", backup.E(backup.ChecksumMismatch, "object %s is there already, and it is another one", p.Key)
 	}
-	return aws.ToString(out.ETag), nil
+	return etag, nil
+}
+
+// singlePart is the object of a single upload as its part; none if the object is not there or is another one.
+func (s *Store) singlePart(ctx context.Context, key, token string) ([]backup.Part, error) {
+	object, etag, err := s.head(ctx, key)
+	if backup.Is(err, backup.NotFound) || (err == nil && object.Token != token) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return []backup.Part{{Number: 1, ETag: etag, SizeBytes: object.SizeBytes, CRC64NVME: object.CRC64NVME}}, nil
 }

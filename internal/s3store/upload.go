@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -110,28 +111,35 @@ func (a acknowledgement) check(crc uint64, whole bool) error {
 	return nil
 }
 
-// UploadedParts implements step.Uploader.
-func (s *Store) UploadedParts(ctx context.Context, key, uploadID string) ([]backup.Part, error) {
+// UploadedParts implements step.Uploader. The first page begins at first, so that a small range is one small request.
+func (s *Store) UploadedParts(ctx context.Context, key, uploadID string, first, last int) ([]backup.Part, error) {
+	if token, single := backup.SingleUploadToken(uploadID); single {
+		return s.singlePart(ctx, key, token)
+	}
+	in := &s3.ListPartsInput{Bucket: &s.bucket, Key: &key, UploadId: &uploadID, MaxParts: aws.Int32(int32(min(last-first+1, pageSize)))}
+	if first > 1 {
+		in.PartNumberMarker = aws.String(strconv.Itoa(first - 1))
+	}
 	var parts []backup.Part
-	var marker *string
 	for range maxPartPages {
-		out, err := s.client.ListParts(ctx, &s3.ListPartsInput{
-			Bucket: &s.bucket, Key: &key, UploadId: &uploadID, PartNumberMarker: marker, MaxParts: aws.Int32(pageSize),
-		})
+		out, err := s.client.ListParts(ctx, in)
 		if err != nil {
 			return nil, fail(err, "list parts of %s", key)
 		}
-		for _, p := range out.Parts {
-			part, err := partOf(p)
+		for _, listed := range out.Parts {
+			if int(aws.ToInt32(listed.PartNumber)) > last {
+				return parts, nil
+			}
+			part, err := partOf(listed)
 			if err != nil {
 				return nil, fail(err, "list parts of %s", key)
 			}
 			parts = append(parts, part)
 		}
-		if !aws.ToBool(out.IsTruncated) {
+		if !aws.ToBool(out.IsTruncated) || len(parts) > last-first {
 			return parts, nil
 		}
-		marker = out.NextPartNumberMarker
+		in.PartNumberMarker = out.NextPartNumberMarker
 	}
 	return nil, backup.E(backup.StorageUnavailable, "list parts of %s: no end after %d pages", key, maxPartPages)
 }

@@ -106,7 +106,7 @@ func (s CompleteMultipart) complete(ctx context.Context, file backup.File, parts
 // currentParts takes over the ETags of parts that were uploaded once more after they had been recorded (a worker whose
 // record got lost, or a late one of a dead attempt). Only a part of the recorded size and checksum is taken over.
 func (s CompleteMultipart) currentParts(ctx context.Context, file backup.File, recorded []backup.Part) ([]backup.Part, error) {
-	uploaded, err := s.Uploads.UploadedParts(ctx, file.Key, file.UploadID)
+	uploaded, err := s.Uploads.UploadedParts(ctx, file.Key, file.UploadID, 1, backup.MaxParts)
 	if err != nil {
 		return nil, err
 	}

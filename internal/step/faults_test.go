@@ -176,8 +176,8 @@ func (s *storage) UploadPart(ctx context.Context, p step.PartUpload) (string, er
 	return bucket(s, "UploadPart", func() (string, error) { return s.Storage.UploadPart(ctx, p) })
 }
 
-func (s *storage) UploadedParts(ctx context.Context, key, uploadID string) ([]backup.Part, error) {
-	return bucket(s, "UploadedParts", func() ([]backup.Part, error) { return s.Storage.UploadedParts(ctx, key, uploadID) })
+func (s *storage) UploadedParts(ctx context.Context, key, uploadID string, first, last int) ([]backup.Part, error) {
+	return bucket(s, "UploadedParts", func() ([]backup.Part, error) { return s.Storage.UploadedParts(ctx, key, uploadID, first, last) })
 }
 
 func (s *storage) CompleteUpload(ctx context.Context, c step.Completion) error {

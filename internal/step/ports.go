@@ -133,8 +133,9 @@ type Uploader interface {
 	// CreateUpload opens a multipart upload whose object will carry token in its metadata.
 	CreateUpload(ctx context.Context, key, token string) (uploadID string, err error)
 	UploadPart(ctx context.Context, p PartUpload) (etag string, err error)
-	// UploadedParts lists the parts that the storage holds, in order.
-	UploadedParts(ctx context.Context, key, uploadID string) ([]backup.Part, error)
+	// UploadedParts lists the parts first..last (inclusive) that the storage holds, in order. It is the cheap question
+	// whether the storage answers and still knows the upload. Of a single upload, whose part is the object, nothing is lost.
+	UploadedParts(ctx context.Context, key, uploadID string, first, last int) ([]backup.Part, error)
 	// CompleteUpload puts the object together, never over an existing one. ChecksumMismatch also when a part is not
 	// the one that Parts names.
 	CompleteUpload(ctx context.Context, c Completion) error
