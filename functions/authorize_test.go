@@ -62,7 +62,7 @@ func TestAuthorize(t *testing.T) {
 	issuer, sign := newIssuer(t)
 	f := start(t, "authorize", only(environment(server, "ISSUER="+issuer), slices.Concat(everywhere, needed["authorize"]))...)
 	f.awaitReady()
-	for audience, want := range map[string]string{"sitevault": `"sub":"u-`, "another": `"errorMessage":"Unauthorized"`} {
+	for audience, want := range map[string]string{"sitevault": `"userId":"u-`, "another": `"errorMessage":"Unauthorized"`} {
 		o := f.invoke(fmt.Appendf(nil, `{"type":"TOKEN","authorizationToken":"Bearer %s","methodArn":"arn:aws:execute-api:r:1:a/v1/GET/backup"}`, sign(audience)))
 		if !strings.Contains(string(o.result)+string(o.failure), want) {
 			t.Errorf("%s: %s%s", audience, o.result, o.failure)

@@ -114,7 +114,7 @@ func (p *program) rootCommand() *cobra.Command {
 		&cobra.Group{ID: "client", Title: "Sites and backups:"},
 		&cobra.Group{ID: "run", Title: "Run it:"},
 	)
-	p.add(root, "run", p.serveCommand(), p.agentCommand(), p.secretCommand(), p.demoCommand())
+	p.add(root, "run", p.serveCommand(), p.agentCommand(), p.secretCommand(), p.userIDCommand(), p.demoCommand())
 	p.add(root, "client", p.siteCommand(), p.backupCommand())
 	p.add(root, "", p.versionCommand(), p.openapiCommand(), p.keeperCommand())
 	return root

@@ -408,6 +408,27 @@ func TestSecrets(t *testing.T) {
 	}
 }
 
+// The secrets of a user who signs in lie under the id that the program prints.
+func TestUserID(t *testing.T) {
+	data := t.TempDir()
+	s := setting{env: map[string]string{"SITEVAULT_DATA": data}, input: "x\n"}
+	for subject, want := range map[string]string{"ada": "ada", "john.doe": "u-30f69670bba25e88a97e749a67b8b93d", "local": backup.UserID("local")} {
+		got := s.run(t, "user-id", subject)
+		if got != (result{out: want + "\n"}) {
+			t.Errorf("subject %q: %+v", subject, got)
+		}
+		if got := s.run(t, "secret", "put", "shop", "--user", strings.TrimSpace(got.out)); got.code != exitOK {
+			t.Errorf("subject %q: %+v", subject, got)
+		}
+		if _, err := os.Stat(filepath.Join(data, "secrets", want, "shop")); err != nil {
+			t.Error(err)
+		}
+	}
+	if got := s.run(t, "secret", "put", "shop", "--user", "john.doe"); got.code != exitUsage || !strings.Contains(got.err, "user-id") {
+		t.Errorf("a subject for an id: %+v", got)
+	}
+}
+
 func TestSecretsRefuse(t *testing.T) {
 	for name, test := range map[string]struct{ input, args string }{
 		"empty":            {"\n", "put shop"},

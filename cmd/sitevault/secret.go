@@ -19,7 +19,10 @@ const secretHelp = `A secret is the value of the Authorization header that the s
 with its scheme, such as "Basic dXNlcjpwYXNz". Sites name it: --provider files=URL,secret=NAME.
 
 These commands write to the data folder of the service on this machine, where only its owner can read them. A running
-service takes a new value up at once. The value is never given on the command line.`
+service takes a new value up at once. The value is never given on the command line.
+
+With sign-in each user has secrets of their own, under the user's id: --user "$(sitevault user-id SUBJECT)", where SUBJECT
+is what the claim sub of the user's tokens says.`
 
 const secretPutExample = `  openssl rand -hex 32 | tee token | sitevault secret put shop
   sitevault secret put shop --file token`
@@ -34,7 +37,7 @@ func (p *program) secretCommand() *cobra.Command {
 	commands := []*cobra.Command{p.secretPutCommand(s), p.secretListCommand(s), p.secretDeleteCommand(s)}
 	for _, c := range commands {
 		p.dataFlag(c, &s.data)
-		c.Flags().StringVar(&s.user, "user", "local", "whose secret; other than \"local\" only with sign-in")
+		c.Flags().StringVar(&s.user, "user", backup.LocalUser, "id of the user whose secret it is; with sign-in: what sitevault user-id prints")
 	}
 	return groupCommand(&cobra.Command{Use: "secret", Short: "Keep the secrets that open a site's exports", Long: secretHelp}, commands...)
 }
@@ -111,7 +114,7 @@ func (s secrets) check(name string) error {
 		return usage("no data folder: give --data, since neither XDG_DATA_HOME nor HOME is set")
 	}
 	if !backup.ValidUserID(s.user) {
-		return usage("--user %q is not a user's id", s.user)
+		return usage("--user %q is not a user's id: give what sitevault user-id prints for the subject of the user's tokens", s.user)
 	}
 	if !backup.ValidSecretRef(name) {
 		return usage("secret name %q: use 1 to 63 lower-case letters, digits and hyphens, starting with a letter or digit", name)

@@ -16,6 +16,7 @@ var (
 	secretPattern   = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 	zonePattern     = regexp.MustCompile(`^[A-Z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*$`)
 	userIDPattern   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+	plainPattern    = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,63}$`)
 )
 
 // ValidJobID tells whether s is a job id: a ULID of 26 upper-case characters.
@@ -30,17 +31,25 @@ func ValidProviderName(s string) bool { return providerPattern.MatchString(s) }
 // ValidSecretRef tells whether s can name a secret: lower-case letters, digits and hyphens, at most 63.
 func ValidSecretRef(s string) bool { return secretPattern.MatchString(s) }
 
-// ValidUserID tells whether s can be the id of a user, as UserID makes them.
+// ValidUserID tells whether s can be the id of a user. Ids with upper-case letters are those of earlier versions.
 func ValidUserID(s string) bool { return userIDPattern.MatchString(s) }
 
-// UserID turns the subject of a token into the id that rows and object keys carry. Subjects that are not plain
-// identifiers (an issuer may put anything there) become a digest, so that no key can be steered from outside.
+// LocalUser is whom everything belongs to without sign-in. No subject has this id.
+const LocalUser = "local"
+
+// digestPrefix begins the ids that are digests, and no other id.
+const digestPrefix = "u-"
+
+// UserID turns the subject of a token into the id that rows, secrets and object keys carry. Different subjects have
+// different ids, which stay different where upper and lower case are the same, as in the folders of some file systems.
+// A subject that is plain is its own id. Any other, and one that could be taken for a digest or for the local user,
+// becomes a digest, so that no key can be steered from outside.
 func UserID(subject string) string {
-	if ValidUserID(subject) {
+	if plainPattern.MatchString(subject) && subject != LocalUser && !strings.HasPrefix(subject, digestPrefix) {
 		return subject
 	}
 	sum := sha256.Sum256([]byte(subject))
-	return "u-" + hex.EncodeToString(sum[:16])
+	return digestPrefix + hex.EncodeToString(sum[:16])
 }
 
 // TicketDigest is what a ticket is stored under: the store never holds what opens a socket.

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/sitevault/sitevault/internal/backup"
 )
 
@@ -84,19 +86,49 @@ func FuzzKeyAttempt(f *testing.F) {
 	})
 }
 
-// A subject becomes an id that can stand in a key; different subjects stay different.
+// A plain subject is its own id; any other becomes a digest, which can stand in a key.
 func TestUserID(t *testing.T) {
-	for _, subject := range []string{"", "..", "a/b", "auth0|123", "ada lovelace", strings.Repeat("a", 65), "ада", "a\x00", "-a", "https://issuer/me"} {
+	for _, subject := range []string{
+		"", "..", "a/b", "auth0|123", "ada lovelace", strings.Repeat("a", 65), "ада", "a\x00", "-a", "_a", "https://issuer/me", "ada\n",
+		"Ada", "ADA", "local", "Local", "u-", "u-x", "u-30f69670bba25e88a97e749a67b8b93d", "U-30F69670BBA25E88A97E749A67B8B93D",
+	} {
 		id := backup.UserID(subject)
-		if !strings.HasPrefix(id, "u-") || strings.ContainsAny(id, "/.| \x00") || backup.UserID(subject+"x") == id {
+		if !strings.HasPrefix(id, "u-") || len(id) != 34 || id == subject || backup.UserID(subject+"x") == id {
 			t.Errorf("subject %q becomes %q", subject, id)
 		}
 	}
-	for _, subject := range []string{"ada", "0b9e5c5e-1111-2222-3333-444455556666", strings.Repeat("a", 64)} {
+	for _, subject := range []string{"ada", "u", "u_x", "locals", "0b9e5c5e-1111-2222-3333-444455556666", strings.Repeat("a", 64)} {
 		if got := backup.UserID(subject); got != subject {
 			t.Errorf("subject %q becomes %q", subject, got)
 		}
 	}
+}
+
+// Different subjects have different ids, also after folding upper and lower case, and nobody is the local user: a
+// subject made from another one's id opens nothing of his.
+func TestUserIDIsInjective(t *testing.T) {
+	variants := []func(string) string{
+		backup.UserID, strings.ToLower, strings.ToUpper, strings.TrimSpace,
+		func(s string) string { return strings.ToUpper(backup.UserID(s)) },
+		func(s string) string { return backup.UserID(backup.UserID(s)) },
+		func(s string) string { return strings.TrimPrefix(backup.UserID(s), "u-") },
+		func(s string) string { return "u-" + s },
+	}
+	subjects := rapid.OneOf(
+		rapid.String(), rapid.StringMatching(`[A-Za-z0-9_-]{1,66}`), rapid.StringMatching(`[uU]-[0-9a-fA-F]{32}`),
+		rapid.SampledFrom([]string{"local", "LOCAL", "john.doe", "auth0|1", "Ada"}),
+	)
+	rapid.Check(t, func(t *rapid.T) {
+		subject := subjects.Draw(t, "subject")
+		other := rapid.OneOf(subjects, rapid.Map(rapid.SampledFrom(variants), func(v func(string) string) string { return v(subject) })).Draw(t, "other")
+		id, otherID := backup.UserID(subject), backup.UserID(other)
+		if subject != other && strings.EqualFold(id, otherID) {
+			t.Fatalf("%q and %q are both %q", subject, other, id)
+		}
+		if id == backup.LocalUser || !backup.ValidUserID(id) || id != strings.ToLower(id) {
+			t.Fatalf("%q becomes %q", subject, id)
+		}
+	})
 }
 
 func TestValidIDs(t *testing.T) {

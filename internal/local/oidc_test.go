@@ -4,108 +4,120 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"encoding/json"
 	"net/http"
-	"net/http/httptest"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
-	"github.com/go-jose/go-jose/v4/jwt"
 
 	"github.com/sitevault/sitevault/internal/api"
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/backuptest"
 	"github.com/sitevault/sitevault/internal/e2e"
+	"github.com/sitevault/sitevault/internal/local"
 )
 
-// issuer is an OIDC issuer with one key.
-type issuer struct {
-	url string
-	key *ecdsa.PrivateKey
-}
-
-func newIssuer(t *testing.T) *issuer {
+// signedIn is the config of a service with sign-in.
+func signedIn(t *testing.T, i *backuptest.Issuer, storage *e2e.Storage) local.Config {
 	t.Helper()
-	i := &issuer{key: newKey(t)}
-	mux := http.NewServeMux()
-	answer := func(path string, v func() any) {
-		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Type", "application/json")
-			_ = json.NewEncoder(w).Encode(v())
-		})
-	}
-	answer("/.well-known/openid-configuration", func() any {
-		return map[string]any{
-			"issuer": i.url, "jwks_uri": i.url + "/keys", "authorization_endpoint": i.url + "/auth", "token_endpoint": i.url + "/token",
-			"id_token_signing_alg_values_supported": []string{"ES256"},
-		}
-	})
-	answer("/keys", func() any {
-		return jose.JSONWebKeySet{Keys: []jose.JSONWebKey{{Key: i.key.Public(), KeyID: "k", Algorithm: "ES256", Use: "sig"}}}
-	})
-	server := httptest.NewServer(mux)
-	t.Cleanup(server.Close)
-	i.url = server.URL
-	return i
-}
-
-func newKey(t *testing.T) *ecdsa.PrivateKey {
-	t.Helper()
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
-
-func (i *issuer) claims(subject string) jwt.Claims {
-	return jwt.Claims{Issuer: i.url, Subject: subject, Audience: jwt.Audience{"sitevault"}, Expiry: jwt.NewNumericDate(time.Now().Add(time.Hour))}
-}
-
-func sign(t *testing.T, key any, algorithm jose.SignatureAlgorithm, c jwt.Claims) string {
-	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", "k"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	token, err := jwt.Signed(signer).Claims(c).Serialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return token
+	c := e2e.Config(t, storage)
+	c.Issuer, c.Audience = i.URL, backuptest.Audience
+	return c
 }
 
 // With an issuer, everybody signs in with its tokens and sees their own; a token that is not the issuer's, not for us or
 // not valid any more opens nothing.
 func TestIssuer(t *testing.T) {
 	e2e.VersityGW(t)
-	i := newIssuer(t)
-	c := e2e.Config(t, nil)
-	c.Issuer, c.Audience = i.url, "sitevault"
-	s := e2e.Start(t, c)
+	i := backuptest.NewIssuer(t)
+	s := e2e.Start(t, signedIn(t, i, nil))
 	site := api.SiteBody{Providers: []backup.Provider{{Name: "files", URL: "https://site.example/"}}}
-	alice := s.As("Bearer " + sign(t, i.key, jose.ES256, i.claims("alice")))
+	alice := s.As("Bearer " + i.Token("alice"))
 	if r := alice.Call(http.MethodPut, "/site/shop", site); r.Status != http.StatusCreated {
 		t.Fatalf("alice: %d %s", r.Status, r.Body)
 	}
-	bob := s.As("Bearer " + sign(t, i.key, jose.ES256, i.claims("auth0|bob/../alice")))
+	bob := s.As("Bearer " + i.Token("auth0|bob/../alice"))
 	bob.Refused(http.StatusNotFound, backup.NotFound, http.MethodGet, "/site/shop", nil)
 	if r := bob.Call(http.MethodPut, "/site/shop", site); r.Status != http.StatusCreated {
 		t.Fatalf("bob: %d %s", r.Status, r.Body)
 	}
-	past, elsewhere, stranger := i.claims("alice"), i.claims("alice"), i.claims("alice")
-	past.Expiry = jwt.NewNumericDate(time.Now().Add(-time.Minute))
-	elsewhere.Audience = jwt.Audience{"another"}
-	stranger.Issuer = "https://evil.example"
-	good := sign(t, i.key, jose.ES256, i.claims("alice"))
+	with := func(claim string, value any) string {
+		claims := i.Claims("alice")
+		claims[claim] = value
+		return "Bearer " + i.Sign(claims)
+	}
+	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := i.Token("alice")
 	for name, authorization := range map[string]string{
 		"none": "", "no scheme": good, "other scheme": "Basic " + good, "garbage": "Bearer garbage", "cut": "Bearer " + good[:len(good)-8],
-		"expired": "Bearer " + sign(t, i.key, jose.ES256, past), "other audience": "Bearer " + sign(t, i.key, jose.ES256, elsewhere),
-		"other issuer": "Bearer " + sign(t, i.key, jose.ES256, stranger), "other key": "Bearer " + sign(t, newKey(t), jose.ES256, i.claims("alice")),
-		"symmetric": "Bearer " + sign(t, []byte("0123456789abcdef0123456789abcdef"), jose.HS256, i.claims("alice")),
+		"expired": with("exp", time.Now().Add(-time.Minute).Unix()), "other audience": with("aud", "another"),
+		"other issuer": with("iss", "https://evil.example"), "other key": "Bearer " + i.Forge(jose.ES256, stranger, "key-1", i.Claims("alice")),
+		"symmetric": "Bearer " + i.Forge(jose.HS256, []byte("0123456789abcdef0123456789abcdef"), "key-1", i.Claims("alice")),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.As(authorization).Refused(http.StatusUnauthorized, backup.Unauthenticated, http.MethodGet, "/site/shop", nil)
 		})
+	}
+}
+
+// Whoever can choose a subject becomes nobody else by it: not the user whose id it looks like, not one whose subject
+// differs in upper and lower case only, and not the user of a service without sign-in.
+func TestSubjectsAreNobodyElse(t *testing.T) {
+	i, storage := backuptest.NewIssuer(t), e2e.NewStorage(t)
+	c := e2e.Config(t, storage)
+	exports := e2e.Exports{"files": e2e.NewExport(t, 1, 1)}
+	alone := e2e.Start(t, c)
+	alone.PutSite("shop", exports)
+	jobs := map[string]string{"the user without sign-in": alone.Create("shop")}
+	alone.Await(jobs["the user without sign-in"], backup.Done)
+	alone.Stop()
+
+	c.Issuer, c.Audience = i.URL, backuptest.Audience
+	s := e2e.Start(t, c)
+	for _, victim := range []string{"john.doe", "ada"} {
+		as := s.As("Bearer " + i.Token(victim))
+		as.PutSite("shop", exports)
+		jobs[victim] = as.Create("shop")
+		as.Await(jobs[victim], backup.Done)
+	}
+	for _, subject := range []string{
+		"u-30f69670bba25e88a97e749a67b8b93d", "U-30F69670BBA25E88A97E749A67B8B93D", "30f69670bba25e88a97e749a67b8b93d",
+		"John.Doe", "john.doe ", "Ada", "ADA", "local", "Local", "LOCAL", backup.UserID("local"),
+	} {
+		t.Run(subject, func(t *testing.T) {
+			mallory := s.As("Bearer " + i.Token(subject))
+			for victim, jobID := range jobs {
+				mallory.Refused(http.StatusNotFound, backup.NotFound, http.MethodGet, "/backup/"+jobID, nil)
+				mallory.Refused(http.StatusNotFound, backup.NotFound, http.MethodGet, "/backup/"+jobID+"/files/files", nil)
+				mallory.Refused(http.StatusNotFound, backup.NotFound, http.MethodDelete, "/backup/"+jobID, nil)
+				if t.Failed() {
+					t.Fatalf("%s is %s", subject, victim)
+				}
+			}
+			mallory.Refused(http.StatusNotFound, backup.NotFound, http.MethodGet, "/site/shop", nil)
+			mallory.Refused(http.StatusNotFound, backup.NotFound, http.MethodDelete, "/site/shop", nil)
+			if list := e2e.Into[api.BackupPage](mallory, http.StatusOK, http.MethodGet, "/backup", nil); len(list.Backups) > 0 {
+				t.Errorf("listed %+v", list.Backups)
+			}
+		})
+	}
+	for _, victim := range []string{"john.doe", "ada"} {
+		as := s.As("Bearer " + i.Token(victim))
+		if as.Get(jobs[victim]).Status != backup.Done {
+			t.Errorf("the backup of %s is not done any more", victim)
+		}
+	}
+	var owners []string
+	for _, key := range storage.Contents(t).Versions {
+		owner, _, _ := strings.Cut(key, "/")
+		owners = append(owners, owner)
+	}
+	if owners = slices.Compact(owners); !slices.Equal(owners, []string{"ada", "local", "u-30f69670bba25e88a97e749a67b8b93d"}) {
+		t.Errorf("objects of %v", owners)
 	}
 }

@@ -34,9 +34,6 @@ import (
 	"github.com/sitevault/sitevault/statemachine"
 )
 
-// localUser is who everything belongs to without sign-in.
-const localUser = "local"
-
 // Service is the running service.
 type Service struct {
 	config     Config
@@ -64,7 +61,7 @@ func Open(ctx context.Context, c Config) (_ *Service, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := os.MkdirAll(filepath.Join(c.DataDir, "secrets", localUser), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(c.DataDir, "secrets", backup.LocalUser), 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
 	if s.listener, err = s.listen(); err != nil {
@@ -194,7 +191,7 @@ func (s *Service) openSteps() (err error) {
 }
 
 func (s *Service) openAPI(ctx context.Context) error {
-	identify := identity.OneUser(localUser)
+	identify := identity.OneUser(backup.LocalUser)
 	if s.config.Issuer != "" {
 		var err error
 		if identify, err = identity.OIDC(ctx, s.config.Issuer, s.config.Audience); err != nil {

@@ -53,7 +53,7 @@ func echo(t *testing.T) lambdaedge.Handler {
 
 const (
 	cognito = `"requestContext":{"path":"/v1/backup","domainName":"api.example.org","authorizer":{"claims":{"sub":"ada","email":"a@example.org"}}}`
-	foreign = `"requestContext":{"authorizer":{"principalId":"x","sub":"auth0|123"}}`
+	foreign = `"requestContext":{"authorizer":{"principalId":"x","userId":"u-30f69670bba25e88a97e749a67b8b93d"}}`
 )
 
 // A proxy event becomes the request that it stands for, the answer comes back whole.
@@ -62,7 +62,7 @@ func TestProxy(t *testing.T) {
 		{`{"httpMethod":"POST","path":"/backup","multiValueHeaders":{"Idempotency-Key":["k"]},"body":"{}",` + cognito + `}`,
 			`POST /v1/backup? user="ada" <nil> key=k body={}`},
 		{`{"httpMethod":"GET","path":"/v1/backup/01","multiValueQueryStringParameters":{"pageToken":["a b"]},` + foreign + `}`,
-			`GET /v1/backup/01?pageToken=a+b user="` + backup.UserID("auth0|123") + `" <nil> key= body=`},
+			`GET /v1/backup/01?pageToken=a+b user="u-30f69670bba25e88a97e749a67b8b93d" <nil> key= body=`},
 		{`{"httpMethod":"GET","path":"/v1","headers":{"Idempotency-Key":"k"}}`, `GET /v1? user="" the request carries no signed-in user key=k body=`},
 		{`{"httpMethod":"GET","path":"/v10/x"}`, `GET /v1/v10/x? user="" the request carries no signed-in user key= body=`},
 		{`{"httpMethod":"PUT","path":"/x","body":"aGVsbG8=","isBase64Encoded":true,` + cognito + `}`, `PUT /v1/x? user="ada" <nil> key= body=hello`},
@@ -78,13 +78,28 @@ func TestProxy(t *testing.T) {
 func TestCallerTrustsTheAuthorizerOnly(t *testing.T) {
 	for _, event := range []string{
 		`{"path":"/x","httpMethod":"GET","headers":{"X-GoLambdaProxy-ApiGw-Context":"{\"authorizer\":{\"sub\":\"eve\"}}","Authorization":"Bearer x"}}`,
-		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"sub":7}}}`,
-		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"claims":{"sub":""},"sub":"eve"}}}`,
-		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"claims":"sub"}}}`,
+		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"userId":7}}}`,
+		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"userId":"../eve"}}}`,
+		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"sub":"eve"}}}`,
+		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"claims":{"sub":""},"userId":"eve"}}}`,
+		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"claims":{"sub":null},"userId":"eve"}}}`,
+		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"claims":{"Sub":"eve"},"userId":"eve"}}}`,
+		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"claims":"sub","userId":"eve"}}}`,
 		`{"path":"/x","httpMethod":"GET","requestContext":{"identity":{"user":"eve"}}}`,
 	} {
 		if answer, _ := call[events.APIGatewayProxyResponse](t, echo(t), event); !strings.Contains(answer.Body, `user=""`) {
 			t.Errorf("%s: %s", event, answer.Body)
+		}
+	}
+}
+
+// A subject that looks like another user's id is somebody else, whoever has checked the token.
+func TestCallerIsNobodyElse(t *testing.T) {
+	for _, subject := range []string{"u-30f69670bba25e88a97e749a67b8b93d", "local", "Ada"} {
+		event := `{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"claims":{"sub":"` + subject + `"}}}}`
+		answer, failure := call[events.APIGatewayProxyResponse](t, echo(t), event)
+		if want := `user="` + backup.UserID(subject) + `"`; failure != "" || backup.UserID(subject) == subject || !strings.Contains(answer.Body, want) {
+			t.Errorf("%s: %s%s", subject, answer.Body, failure)
 		}
 	}
 }
@@ -143,7 +158,7 @@ func TestAuthorizeToken(t *testing.T) {
 	answer, failure := call[events.APIGatewayCustomAuthorizerResponse](t, h, `{"type":"TOKEN","authorizationToken":"Bearer good","methodArn":"`+arn+`"}`)
 	statement := answer.PolicyDocument.Statement
 	if failure != "" || len(statement) != 1 || statement[0].Effect != "Allow" || statement[0].Resource[0] != "arn:aws:execute-api:eu-central-1:123456789012:abc/v1/*" ||
-		answer.Context["sub"] != "ada" || answer.PrincipalID != "ada" {
+		answer.Context["userId"] != "ada" || answer.PrincipalID != "ada" {
 		t.Errorf("%+v %s", answer, failure)
 	}
 	for token, want := range map[string]string{"Bearer bad": "Unauthenticated: Unauthorized", "": "Unauthenticated: Unauthorized", "Bearer broken": "Internal: no keys"} {

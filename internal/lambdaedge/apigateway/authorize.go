@@ -31,7 +31,7 @@ func AuthorizeToken(identify func(*http.Request) (userID string, err error)) lam
 		if err != nil {
 			return events.APIGatewayCustomAuthorizerResponse{}, err
 		}
-		return allow(userID, wholeStage(e.MethodArn), map[string]any{"sub": userID}), nil
+		return allow(userID, wholeStage(e.MethodArn), map[string]any{"userId": userID}), nil
 	})
 }
 
