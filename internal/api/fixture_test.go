@@ -113,13 +113,13 @@ type executions struct {
 	err     error // of Start
 }
 
-func (e *executions) Start(_ context.Context, jobID string, attempt int) error {
+func (e *executions) Start(_ context.Context, job backup.Job) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.err != nil {
 		return e.err
 	}
-	e.started[backup.ExecutionName(jobID, attempt)]++
+	e.started[backup.ExecutionName(job.JobID, job.Attempt)]++
 	return nil
 }
 

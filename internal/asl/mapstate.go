@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"slices"
 	"sync"
+	"sync/atomic"
 )
 
 // mapState is the work of a Map state in inline mode.
@@ -89,11 +90,7 @@ type stoppedIteration struct {
 func (b *batch) all(ctx context.Context, workers int) *halt {
 	inner, stop := context.WithCancel(ctx)
 	defer stop()
-	var group sync.WaitGroup
-	for range workers {
-		group.Go(func() { b.work(inner, stop) })
-	}
-	group.Wait()
+	b.work(inner, stop, workers)
 	if h := b.abandon(ctx); h != nil {
 		return h
 	}
@@ -125,8 +122,29 @@ func (b *batch) event(kind string, index int) Event {
 	return Event{Type: kind, State: b.visit.state.name, Iteration: index}
 }
 
-// work takes items in their order until none is left or the batch has ended.
-func (b *batch) work(ctx context.Context, stop context.CancelFunc) {
+// work returns when every worker has ended. The last one to end stands for the branch that waits for them.
+func (b *batch) work(ctx context.Context, stop context.CancelFunc, workers int) {
+	if workers == 0 {
+		return
+	}
+	branches := b.visit.run.options.Branches
+	branches(workers - 1)
+	var atWork atomic.Int64
+	atWork.Store(int64(workers))
+	var group sync.WaitGroup
+	for range workers {
+		group.Go(func() {
+			b.takeAll(ctx, stop)
+			if atWork.Add(-1) > 0 {
+				branches(-1)
+			}
+		})
+	}
+	group.Wait()
+}
+
+// takeAll takes items in their order until none is left or the batch has ended.
+func (b *batch) takeAll(ctx context.Context, stop context.CancelFunc) {
 	for {
 		index, ok := b.take(ctx)
 		if !ok {

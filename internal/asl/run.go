@@ -28,9 +28,14 @@ type Execution struct {
 }
 
 // Options are the outside world of a run. The zero value is the real one.
+//
+// Branches hears by how much the number of branches at work changes, so that with Sleep, in which a branch is not at work,
+// it can be told whether all of a run is waiting. A run begins with one branch; iterations of a Map stand in for the branch
+// that waits for them. It must not block.
 type Options struct {
 	Now              func() time.Time                           // nil: time.Now
 	Sleep            func(ctx context.Context, d time.Duration) // nil: a timer; must return when ctx ends
+	Branches         func(change int)                           // see below; nil: nobody listens
 	Rand             func() float64                             // in [0, 1), safe for concurrent use; nil: math/rand/v2
 	MaxHistoryEvents int                                        // 0 or too large: the constant MaxHistoryEvents
 	Observe          func(Event)                                // called in order, one call at a time; must not block
@@ -42,6 +47,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Sleep == nil {
 		o.Sleep = sleep
+	}
+	if o.Branches == nil {
+		o.Branches = func(int) {}
 	}
 	if o.Rand == nil {
 		o.Rand = rand.Float64

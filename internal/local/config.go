@@ -23,7 +23,7 @@ type Config struct {
 	Audience string // of its tokens
 
 	Policy     backup.Policy
-	Executions int           // state machine executions at a time; others wait
+	Executions int           // state machine executions at work at a time, not counting those that wait for a provider or a retry
 	SweepEvery time.Duration // how often due jobs are tended
 }
 

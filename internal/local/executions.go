@@ -9,10 +9,11 @@ import (
 
 	"github.com/sitevault/sitevault/internal/asl"
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/fair"
 	"github.com/sitevault/sitevault/internal/step"
 )
 
-// maxQueued bounds the executions that wait for a slot. More stay pending rows, which the sweeper starts later.
+// maxQueued bounds the executions that have begun or wait for a place. More stay pending rows, which the sweeper starts later.
 const maxQueued = 10_000
 
 // executions runs the state machine in this process. Nothing of a run is kept: a run that ended with the process is
@@ -20,9 +21,9 @@ const maxQueued = 10_000
 type executions struct {
 	machine *asl.Machine
 	// ended hears of every execution that failed or timed out by itself.
-	ended func(ctx context.Context, jobID string, attempt int, r asl.Result)
-	log   *slog.Logger
-	slots chan struct{} // one token for each execution that may run at once
+	ended  func(ctx context.Context, jobID string, attempt int, r asl.Result)
+	log    *slog.Logger
+	places *fair.Room
 
 	ctx  context.Context // of all runs, ended by Close
 	stop func()
@@ -39,12 +40,12 @@ type execution struct {
 
 func newExecutions(atOnce int, log *slog.Logger) *executions {
 	ctx, stop := context.WithCancel(context.Background())
-	return &executions{log: log, slots: make(chan struct{}, atOnce), ctx: ctx, stop: stop, running: map[string]*execution{}}
+	return &executions{log: log, places: fair.NewRoom(atOnce), ctx: ctx, stop: stop, running: map[string]*execution{}}
 }
 
 // Start implements step.Executions.
-func (e *executions) Start(_ context.Context, jobID string, attempt int) error {
-	name := backup.ExecutionName(jobID, attempt)
+func (e *executions) Start(_ context.Context, job backup.Job) error {
+	name := backup.ExecutionName(job.JobID, job.Attempt)
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.running[name] != nil {
@@ -54,11 +55,11 @@ func (e *executions) Start(_ context.Context, jobID string, attempt int) error {
 		return backup.E(backup.StoreUnavailable, "execution %s: no room", name)
 	}
 	ctx, abort := context.WithCancel(e.ctx)
-	x := &execution{abort: abort, done: make(chan struct{})}
+	x, o := &execution{abort: abort, done: make(chan struct{})}, occupy(ctx, e.places, job)
 	e.running[name] = x
 	e.work.Go(func() {
 		defer e.forget(name, x)
-		e.run(ctx, jobID, attempt)
+		e.run(ctx, job, o)
 	})
 	return nil
 }
@@ -71,27 +72,26 @@ func (e *executions) forget(name string, x *execution) {
 	close(x.done)
 }
 
-func (e *executions) run(ctx context.Context, jobID string, attempt int) {
-	select {
-	case e.slots <- struct{}{}:
-	case <-ctx.Done():
-		return
-	}
-	result := e.execute(ctx, jobID, attempt)
-	<-e.slots
+func (e *executions) run(ctx context.Context, job backup.Job, o *occupancy) {
+	result := e.execute(ctx, job, o)
 	if ctx.Err() != nil || result.Status == asl.Succeeded || result.Status == asl.Aborted {
 		return // whoever aborted it sees to the rest
 	}
-	e.ended(ctx, jobID, attempt, result)
+	e.ended(ctx, job.JobID, job.Attempt, result)
 }
 
-func (e *executions) execute(ctx context.Context, jobID string, attempt int) asl.Result {
-	input, err := json.Marshal(step.StartJobIn{JobID: jobID, Attempt: attempt})
+func (e *executions) execute(ctx context.Context, job backup.Job, o *occupancy) asl.Result {
+	defer o.end()
+	if err := o.claim.Wait(ctx); err != nil {
+		return asl.Result{Status: asl.Aborted, Cause: err.Error()}
+	}
+	input, err := json.Marshal(step.StartJobIn{JobID: job.JobID, Attempt: job.Attempt})
 	if err != nil {
 		return asl.Result{Status: asl.Failed, Error: string(backup.Internal), Cause: err.Error()}
 	}
-	r := e.machine.Run(ctx, asl.Execution{Name: backup.ExecutionName(jobID, attempt), MachineName: "backup", Input: input}, asl.Options{})
-	e.log.InfoContext(ctx, "execution ended", "jobId", jobID, "attempt", attempt, "status", r.Status, "error", r.Error,
+	r := e.machine.Run(ctx, asl.Execution{Name: backup.ExecutionName(job.JobID, job.Attempt), MachineName: "backup", Input: input},
+		asl.Options{Sleep: o.sleep, Branches: o.change})
+	e.log.InfoContext(ctx, "execution ended", "jobId", job.JobID, "attempt", job.Attempt, "status", r.Status, "error", r.Error,
 		"historyEvents", r.HistoryEvents, "largestPayloadBytes", r.LargestPayloadBytes)
 	return r
 }

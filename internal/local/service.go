@@ -293,7 +293,7 @@ func (s *Service) resume(ctx context.Context) error {
 		return fmt.Errorf("resume: %w", err)
 	}
 	for _, j := range active {
-		switch err := s.executions.Start(ctx, j.JobID, j.Attempt); {
+		switch err := s.executions.Start(ctx, j); {
 		case err != nil && j.Status == backup.Running:
 			return fmt.Errorf("resume: %w", err)
 		case err == nil:

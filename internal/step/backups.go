@@ -109,7 +109,7 @@ func checkKeep(until, now time.Time) error {
 
 // start is an attempt only: a pending row without an execution is due after backup.StartGrace.
 func (b Backups) start(ctx context.Context, job backup.Job) {
-	if err := b.Executions.Start(ctx, job.JobID, job.Attempt); err != nil {
+	if err := b.Executions.Start(ctx, job); err != nil {
 		b.Log.WarnContext(ctx, "start execution", "jobId", job.JobID, "attempt", job.Attempt, "error", err)
 	}
 }

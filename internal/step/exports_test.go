@@ -119,10 +119,10 @@ type executions struct {
 }
 
 // Start implements step.Executions.
-func (x *executions) Start(_ context.Context, jobID string, attempt int) error {
+func (x *executions) Start(_ context.Context, job backup.Job) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	x.started = append(x.started, backup.ExecutionName(jobID, attempt))
+	x.started = append(x.started, backup.ExecutionName(job.JobID, job.Attempt))
 	return nil
 }
 

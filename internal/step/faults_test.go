@@ -230,8 +230,8 @@ type guarded struct {
 	f *faults
 }
 
-func (g guarded) Start(ctx context.Context, jobID string, attempt int) error {
-	return act(g.f, "Start", backup.StoreUnavailable, func() error { return g.executions.Start(ctx, jobID, attempt) })
+func (g guarded) Start(ctx context.Context, job backup.Job) error {
+	return act(g.f, "Start", backup.StoreUnavailable, func() error { return g.executions.Start(ctx, job) })
 }
 
 func (g guarded) Stop(ctx context.Context, jobID string, attempt int) error {

@@ -165,8 +165,8 @@ type Sweeping interface {
 
 // Executions starts and stops executions of the state machine.
 type Executions interface {
-	// Start starts the execution of an attempt. Starting it again while it is known changes nothing.
-	Start(ctx context.Context, jobID string, attempt int) error
-	// Stop ends it; an unknown or ended execution is success.
+	// Start starts the execution of the job's attempt. Starting it again while it is known changes nothing.
+	Start(ctx context.Context, job backup.Job) error
+	// Stop ends the execution of an attempt; an unknown or ended execution is success.
 	Stop(ctx context.Context, jobID string, attempt int) error
 }

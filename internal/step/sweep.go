@@ -98,7 +98,7 @@ func (s Sweep) tend(ctx context.Context, jobID string) error {
 }
 
 func (s Sweep) restart(ctx context.Context, job backup.Job) error {
-	if err := s.Executions.Start(ctx, job.JobID, job.Attempt); err != nil {
+	if err := s.Executions.Start(ctx, job); err != nil {
 		return err
 	}
 	_, err := advanceJob(ctx, s.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.Restarted(s.Now()) })

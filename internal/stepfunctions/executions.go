@@ -38,9 +38,9 @@ func New(client *sfn.Client, machineARN string) (*Executions, error) {
 // Start implements step.Executions. Starting a running execution again with the same input is success for Step Functions
 // itself. ExecutionAlreadyExists says that the execution of this attempt has ended: its input follows from its name, so
 // that there is no other by this name, and its end is told by its event or, at the latest, by the job's deadline.
-func (e *Executions) Start(ctx context.Context, jobID string, attempt int) error {
-	name := backup.ExecutionName(jobID, attempt)
-	input, err := json.Marshal(step.StartJobIn{JobID: jobID, Attempt: attempt})
+func (e *Executions) Start(ctx context.Context, job backup.Job) error {
+	name := backup.ExecutionName(job.JobID, job.Attempt)
+	input, err := json.Marshal(step.StartJobIn{JobID: job.JobID, Attempt: job.Attempt})
 	if err != nil {
 		return fmt.Errorf("start execution %s: %w", name, err)
 	}

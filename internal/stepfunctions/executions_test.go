@@ -18,6 +18,8 @@ const (
 	name       = jobID + "-2"
 )
 
+var job = backup.Job{JobID: jobID, Attempt: 2}
+
 func open(t *testing.T) (*awstest.Server, *stepfunctions.Executions) {
 	t.Helper()
 	server := awstest.New(t)
@@ -33,7 +35,7 @@ func TestStart(t *testing.T) {
 	server, executions := open(t)
 	server.Fail("StartExecution", awstest.Throttled, awstest.Fault{Lost: true})
 	for _, status := range []string{"RUNNING", "RUNNING", "FAILED"} {
-		if err := executions.Start(t.Context(), jobID, 2); err != nil {
+		if err := executions.Start(t.Context(), job); err != nil {
 			t.Fatal(err)
 		}
 		got := server.Executions()[name]
@@ -53,7 +55,7 @@ func TestStop(t *testing.T) {
 	if err := executions.Stop(t.Context(), jobID, 2); err != nil {
 		t.Errorf("an unknown one: %v", err)
 	}
-	if err := executions.Start(t.Context(), jobID, 2); err != nil {
+	if err := executions.Start(t.Context(), job); err != nil {
 		t.Fatal(err)
 	}
 	server.Fail("StopExecution", awstest.Throttled, awstest.Fault{Lost: true})
@@ -70,16 +72,17 @@ func TestStop(t *testing.T) {
 // What Step Functions refuses for good is a failure of a known kind; the end of the caller's context is none.
 func TestFailures(t *testing.T) {
 	server, executions := open(t)
-	for operation, call := range map[string]func(context.Context, string, int) error{
-		"StartExecution": executions.Start, "StopExecution": executions.Stop,
+	for operation, call := range map[string]func(context.Context, backup.Job) error{
+		"StartExecution": executions.Start,
+		"StopExecution":  func(ctx context.Context, job backup.Job) error { return executions.Stop(ctx, job.JobID, job.Attempt) },
 	} {
 		server.Fail(operation, awstest.Fault{Status: 400, Code: "AccessDeniedException"})
-		if err := call(t.Context(), jobID, 2); !backup.Is(err, backup.StoreUnavailable) {
+		if err := call(t.Context(), job); !backup.Is(err, backup.StoreUnavailable) {
 			t.Errorf("%s: %v", operation, err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if err := call(ctx, jobID, 2); !errors.Is(err, context.Canceled) || backup.Is(err, backup.StoreUnavailable) {
+		if err := call(ctx, job); !errors.Is(err, context.Canceled) || backup.Is(err, backup.StoreUnavailable) {
 			t.Errorf("%s after the end: %v", operation, err)
 		}
 	}
