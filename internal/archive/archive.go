@@ -22,6 +22,8 @@ const (
 	// maxDirectoryBytes is what the directory of some 40 million files takes.
 	maxDirectoryBytes = 4 << 30
 	startBytes        = 64 // of the archive's beginning that an error message may cite
+	// searchBytes of the end are searched for an end record that is not where it should be, to say what is wrong.
+	searchBytes = 4 << 20
 )
 
 // ReadRange opens length bytes from offset of the archive.
@@ -103,13 +105,21 @@ func (r *reader) noEnd(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if n := bytesBehind(r.tail, r.tailStart); n > 0 {
+	if !bytes.HasPrefix(start, []byte("PK\x03\x04")) && !bytes.HasPrefix(start, []byte("PK\x05\x06")) {
+		return invalid("ends with no zip end record; it begins with %q", bytes.ToValidUTF8(start, []byte(".")))
+	}
+	searched, err := r.bytes(ctx, max(0, r.size-searchBytes), min(searchBytes, r.size))
+	if err != nil {
+		return err
+	}
+	switch n := bytesBehind(searched, r.size-int64(len(searched))); {
+	case n > 0:
 		return invalid("%d bytes stand behind its end: the export sends something after the archive", n)
+	case r.size > searchBytes:
+		return invalid("begins like a zip archive but has no end record in its last %d MiB: its end is missing, or something else follows it",
+			searchBytes>>20)
 	}
-	if bytes.HasPrefix(start, []byte("PK\x03\x04")) {
-		return invalid("begins like a zip archive but has no zip end record: it was cut short")
-	}
-	return invalid("ends with no zip end record; it begins with %q", bytes.ToValidUTF8(start, []byte(".")))
+	return invalid("begins like a zip archive but has no zip end record: it was cut short")
 }
 
 // bytes reads a short range, out of the tail if it lies there.

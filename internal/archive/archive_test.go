@@ -161,6 +161,13 @@ func TestSaysWhatItIs(t *testing.T) {
 		{string(whole[:len(whole)-30]), "cut short"},
 		{string(nested[:len(nested)-200]), "cut short"},
 		{string(whole) + "\n", "1 bytes stand behind its end"},
+		{string(whole) + strings.Repeat("<br>", 50_000), "200000 bytes stand behind its end"},
+		{string(whole) + "PK\x05\x06", "4 bytes stand behind its end"},
+		{string(whole) + "PK\x05\x06" + strings.Repeat("x", 100), "104 bytes stand behind its end"},
+		{string(zipOf(t, "")) + "\n", "1 bytes stand behind its end"},
+		{string(zipOf(t, "a comment", file{name: "a"})) + "\r\n", "2 bytes stand behind its end"},
+		{string(nested) + strings.Repeat("\x00", 512), "512 bytes stand behind its end"},
+		{string(whole) + strings.Repeat("x", 5<<20), "or something else follows it"},
 		{"Notice: x\n" + string(whole), "10 bytes too many stand before its end record"},
 		{string(whole[10:]), "bytes are missing"},
 	} {

@@ -45,17 +45,20 @@ func findEnd(tail []byte, tailStart int64) (e end, found bool, err error) {
 	return end{}, false, nil
 }
 
-// bytesBehind is how many bytes follow the last end record of the tail, if a whole archive ends there; else 0. The end
-// record of an archive that is an entry of this one is no such end.
+// bytesBehind is how many bytes follow the last end record of the tail that ends a whole archive; 0 if there is none. The
+// end record of an archive that is an entry of this one ends none, nor does what only looks like one.
 func bytesBehind(tail []byte, tailStart int64) int {
-	at := bytes.LastIndex(tail, binary.LittleEndian.AppendUint32(nil, endSignature))
-	if at < 0 || len(tail)-at < endBytes {
-		return 0
+	signature := binary.LittleEndian.AppendUint32(nil, endSignature)
+	for at := bytes.LastIndex(tail, signature); at >= 0; at = bytes.LastIndex(tail[:at], signature) {
+		if len(tail)-at < endBytes {
+			continue
+		}
+		behind := len(tail) - at - endBytes - int(binary.LittleEndian.Uint16(tail[at+20:]))
+		if _, err := parseEnd(tail, at, tailStart); err == nil && behind > 0 {
+			return behind
+		}
 	}
-	if _, err := parseEnd(tail, at, tailStart); err != nil {
-		return 0
-	}
-	return max(0, len(tail)-at-endBytes-int(binary.LittleEndian.Uint16(tail[at+20:])))
+	return 0
 }
 
 // parseEnd reads the end record at position at of the tail and the zip64 records before it, if there are any.

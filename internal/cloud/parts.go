@@ -50,7 +50,7 @@ func (s *Service) Uploads(storage *s3store.Store) step.Uploader {
 func (s *Service) Exports() step.Exporter {
 	guard := part(s, "ALLOW_HOSTS", func() (*provider.Guard, error) { return provider.ParseGuard(s.Settings.List("ALLOW_HOSTS")) })
 	secrets := provider.NewSecretsManager(secretsmanager.NewFromConfig(s.config), s.Settings.Text("SECRET_PREFIX"), s.Now)
-	client := provider.New(provider.Config{Guard: guard, Secrets: secrets, UserAgent: "Sitevault/" + s.Version(), Now: s.Now})
+	client := provider.New(provider.Config{Guard: guard, Secrets: secrets, UserAgent: "Sitevault/" + s.Version(), Now: s.Now, Log: s.Log})
 	return telemetry.Exports(client, s.Metrics, s.Trace, time.Now)
 }
 

@@ -158,7 +158,9 @@ func (s *Service) openExports() error {
 		return err
 	}
 	secrets := provider.SecretDir(filepath.Join(s.config.DataDir, "secrets"))
-	s.exports = provider.New(provider.Config{Guard: guard, Secrets: secrets, UserAgent: "Sitevault/" + s.config.Version, Now: s.config.Now})
+	s.exports = provider.New(provider.Config{
+		Guard: guard, Secrets: secrets, UserAgent: "Sitevault/" + s.config.Version, Now: s.config.Now, Log: s.config.Log,
+	})
 	return nil
 }
 

@@ -6,9 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
-	"net/url"
+	"strings"
 
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/step"
@@ -17,7 +18,7 @@ import (
 // call is one request and the name that it has in errors.
 type call struct {
 	req    *http.Request
-	name   string // "GET https://host/path"
+	name   string // "GET https://host/first/..."
 	export step.Export
 }
 
@@ -26,7 +27,7 @@ func (c *Client) newCall(ctx context.Context, method string, e step.Export) (cal
 	if err != nil || req.URL.Host == "" || (req.URL.Scheme != "http" && req.URL.Scheme != "https") {
 		return call{}, backup.E(backup.InvalidRequest, "the export's URL is not an absolute http or https URL")
 	}
-	cl := call{req: req, name: method + " " + publicPart(req.URL), export: e}
+	cl := call{req: req, name: method + " " + backup.PublicURL(req.URL), export: e}
 	req.Header.Set("User-Agent", c.userAgent)
 	req.Header.Set("Accept-Encoding", "identity")
 	if e.BackupID != "" {
@@ -41,11 +42,6 @@ func (c *Client) newCall(ctx context.Context, method string, e step.Export) (cal
 	}
 	req.Header.Set("Authorization", value)
 	return cl, nil
-}
-
-// publicPart leaves out what may hold a secret: the query, the user and the fragment.
-func publicPart(u *url.URL) string {
-	return u.Scheme + "://" + u.Host + u.EscapedPath()
 }
 
 func (c *Client) authorization(ctx context.Context, e step.Export) (string, error) {
@@ -85,8 +81,23 @@ func (cl call) broken(ctx context.Context, err error) error {
 	if untrusted(err) {
 		return cl.fail(backup.ProviderUnexpected, "%w", speakable(err))
 	}
+	if badLength(err) {
+		return cl.fail(cl.misfit(), "Content-Length is not one number of bytes from 0 to %d", int64(math.MaxInt64))
+	}
 	return cl.fail(backup.ProviderUnavailable, "%w", speakable(err))
 }
+
+// misfit is the kind of an answer whose Content-Length is of no use.
+func (cl call) misfit() backup.Kind {
+	if cl.req.Method == http.MethodHead {
+		return backup.ProviderUnsized
+	}
+	return backup.ProviderWrongRange
+}
+
+// badLength tells whether the transport refused the answer for its Content-Length. net/http has no type for that, but
+// all of its texts name the header; TestBadContentLength notices when they do not any more.
+func badLength(err error) bool { return strings.Contains(err.Error(), "Content-Length") }
 
 // untrusted tells whether TLS cannot be spoken with the other side until somebody repairs its set-up.
 func untrusted(err error) bool {
@@ -108,15 +119,16 @@ func lookupFailure(e *net.DNSError) string {
 
 var errNotHTTP = errors.New("the connection broke or what came over it was not HTTP")
 
-// speakable keeps of a transport error what the operating system, the resolver or TLS said, without the addresses of our
-// own side. Errors of the HTTP parser quote the bytes they choked on, and those may repeat the Authorization header.
+// speakable keeps of a transport error what the operating system, the resolver or TLS said, without addresses: ours are
+// nobody's business, and what the host's name leads to may lie in the operator's network. Errors of the HTTP parser
+// quote the bytes they choked on, and those may repeat the Authorization header.
 func speakable(err error) error {
 	if dns, ok := errors.AsType[*net.DNSError](err); ok {
 		return &net.DNSError{Err: lookupFailure(dns), Name: dns.Name}
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {
 		public := *op
-		public.Source = nil
+		public.Source, public.Addr = nil, nil
 		return &public
 	}
 	if timeout, ok := errors.AsType[net.Error](err); ok && timeout.Timeout() {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -19,6 +20,8 @@ const (
 	DefaultTLSHandshakeTimeout   = 10 * time.Second
 	DefaultResponseHeaderTimeout = 60 * time.Second // a provider that needs longer answers 503 with Retry-After
 	DefaultBodyIdleTimeout       = 30 * time.Second
+	DefaultBodyRateWindow        = time.Minute
+	DefaultBodyLeastRate         = 1 << 10 // bytes a second; 40 ranges that share a line of 1 Mbit/s get three times that
 )
 
 const (
@@ -55,6 +58,22 @@ type Timeouts struct {
 	TLSHandshake   time.Duration
 	ResponseHeader time.Duration // from the request sent to the header complete
 	BodyIdle       time.Duration // one Read that waits for the next byte; the caller's own pauses do not count
+
+	// A body that brings less than BodyLeastRate bytes a second over BodyRateWindow is given up. Time counts only while a
+	// Read waits, so that the provider is not blamed for a caller that is slow itself.
+	BodyRateWindow time.Duration
+	BodyLeastRate  int64
+}
+
+func (t Timeouts) withDefaults() Timeouts {
+	return Timeouts{
+		Dial:           cmp.Or(t.Dial, DefaultDialTimeout),
+		TLSHandshake:   cmp.Or(t.TLSHandshake, DefaultTLSHandshakeTimeout),
+		ResponseHeader: cmp.Or(t.ResponseHeader, DefaultResponseHeaderTimeout),
+		BodyIdle:       cmp.Or(t.BodyIdle, DefaultBodyIdleTimeout),
+		BodyRateWindow: cmp.Or(t.BodyRateWindow, DefaultBodyRateWindow),
+		BodyLeastRate:  cmp.Or(t.BodyLeastRate, DefaultBodyLeastRate),
+	}
 }
 
 // Config is what a Client is made of.
@@ -64,6 +83,7 @@ type Config struct {
 	Timeouts  Timeouts
 	UserAgent string           // "": "Sitevault"
 	Now       func() time.Time // measures a Retry-After that is a date; nil: time.Now
+	Log       *slog.Logger     // hears which addresses the guard refuses, which errors leave out; nil: none
 }
 
 // Client talks to export APIs. It is safe for concurrent use and meant to live as long as the process, since it keeps
@@ -73,7 +93,7 @@ type Client struct {
 	plain     *http.Transport // for secrets that travel unencrypted
 	secrets   Secrets
 	userAgent string
-	bodyIdle  time.Duration
+	timeouts  Timeouts
 	now       func() time.Time
 }
 
@@ -81,18 +101,16 @@ var _ step.Exporter = (*Client)(nil)
 
 // New makes a Client.
 func New(cfg Config) *Client {
-	if cfg.Guard == nil {
-		cfg.Guard = &Guard{}
-	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	guard, timeouts := cmp.Or(cfg.Guard, &Guard{}).logging(cfg.Log), cfg.Timeouts.withDefaults()
 	return &Client{
-		transport: newTransport(cfg.Guard, cfg.Timeouts),
-		plain:     newTransport(cfg.Guard.exceptionsOnly(), cfg.Timeouts),
+		transport: newTransport(guard, timeouts),
+		plain:     newTransport(guard.exceptionsOnly(), timeouts),
 		secrets:   cfg.Secrets,
 		userAgent: cmp.Or(cfg.UserAgent, "Sitevault"),
-		bodyIdle:  cmp.Or(cfg.Timeouts.BodyIdle, DefaultBodyIdleTimeout),
+		timeouts:  timeouts,
 		now:       cfg.Now,
 	}
 }
@@ -103,17 +121,16 @@ func New(cfg Config) *Client {
 func newTransport(guard *Guard, t Timeouts) *http.Transport {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP1(true)
-	dialTimeout := cmp.Or(t.Dial, DefaultDialTimeout)
 	return &http.Transport{
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+			ctx, cancel := context.WithTimeout(ctx, t.Dial)
 			defer cancel()
 			return guard.DialContext(ctx, network, address)
 		},
 		Protocols:              protocols,
 		TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    cmp.Or(t.TLSHandshake, DefaultTLSHandshakeTimeout),
-		ResponseHeaderTimeout:  cmp.Or(t.ResponseHeader, DefaultResponseHeaderTimeout),
+		TLSHandshakeTimeout:    t.TLSHandshake,
+		ResponseHeaderTimeout:  t.ResponseHeader,
 		IdleConnTimeout:        idleConnTimeout,
 		MaxIdleConns:           maxIdleConns,
 		MaxIdleConnsPerHost:    maxIdleConnsPerHost,
@@ -166,7 +183,7 @@ func (c *Client) send(ctx context.Context, cl call) (*answer, error) {
 		cancel()
 		return nil, cl.broken(ctx, err)
 	}
-	return &answer{Response: resp, call: cl, body: newStream(resp.Body, c.bodyIdle, cancel)}, nil
+	return &answer{Response: resp, call: cl, body: newStream(resp.Body, c.timeouts, cancel)}, nil
 }
 
 // discard gives up the body. The connection is used again if the rest is short.

@@ -140,7 +140,10 @@ func TestPinMisbehaviour(t *testing.T) {
 		"412":                 {backuptest.AnswerStatus(412), backup.ProviderChanged},
 		"redirect":            {backuptest.AnswerRedirect("https://elsewhere.example/" + headerCanary + "?" + queryCanary), backup.ProviderRedirected},
 		"permanent redirect":  {backuptest.AnswerStatus(308), backup.ProviderRedirected},
-		"not modified":        {backuptest.AnswerStatus(304), backup.ProviderRedirected},
+		"moved":               {backuptest.AnswerStatus(301), backup.ProviderRedirected},
+		"see other":           {backuptest.AnswerStatus(303), backup.ProviderRedirected},
+		"not modified":        {backuptest.AnswerStatus(304), backup.ProviderUnexpected},
+		"use proxy":           {backuptest.AnswerStatus(305), backup.ProviderUnexpected},
 		"no content":          {backuptest.AnswerStatus(204), backup.ProviderUnexpected},
 		"bad request":         {backuptest.AnswerStatus(400), backup.ProviderUnexpected},
 		"legal reasons":       {backuptest.AnswerStatus(451), backup.ProviderUnexpected},
@@ -193,6 +196,11 @@ func TestRangeMisbehaviour(t *testing.T) {
 		"other range":        {backuptest.AnswerShifted(1), backup.ProviderWrongRange},
 		"other total":        {backuptest.AnswerSize(exportBytes + 1), backup.ProviderWrongRange},
 		"total unknown":      {backuptest.AnswerHeader("Content-Range", "bytes 100000-599999/*"), backup.ProviderWrongRange},
+		"any range":          {backuptest.AnswerHeader("Content-Range", "bytes */*"), backup.ProviderWrongRange},
+		"no range":           {backuptest.AnswerHeader("Content-Range", "bytes */1048576"), backup.ProviderWrongRange},
+		"two Content-Ranges": {twice("Content-Range"), backup.ProviderWrongRange},
+		"two ETags":          {twice("ETag"), backup.ProviderUnpinned},
+		"not modified":       {backuptest.AnswerStatus(304), backup.ProviderUnexpected},
 		"no Content-Range":   {backuptest.AnswerHeader("Content-Range", ""), backup.ProviderWrongRange},
 		"odd Content-Range":  {backuptest.AnswerHeader("Content-Range", headerCanary), backup.ProviderWrongRange},
 		"other length":       {otherLength, backup.ProviderWrongRange},
@@ -233,6 +241,13 @@ func unsatisfiable(contentRange string) backuptest.Answer {
 	return func(reply *backuptest.ProviderReply, req backuptest.ProviderRequest) {
 		backuptest.AnswerStatus(416)(reply, req)
 		reply.Header.Set("Content-Range", contentRange)
+	}
+}
+
+// twice repeats a header with the same value.
+func twice(name string) backuptest.Answer {
+	return func(reply *backuptest.ProviderReply, _ backuptest.ProviderRequest) {
+		reply.Header.Add(name, reply.Header.Get(name))
 	}
 }
 
@@ -291,11 +306,81 @@ func TestErrorsDoNotEcho(t *testing.T) {
 			if server.answered.Load() == 0 {
 				t.Error("the server was not asked")
 			}
-			if !strings.Contains(err.Error(), server.url) {
+			if !strings.Contains(err.Error(), server.url+"/...") {
 				t.Errorf("the error does not name the export: %v", err)
 			}
 		})
 	}
+}
+
+// A Content-Length that is no number of bytes is refused at once, since asking again would bring the same.
+func TestBadContentLength(t *testing.T) {
+	for _, value := range []string{
+		"-5", "-1", "9223372036854775808", "18446744073709551621", "99999999999999999999999", "+5", "5.0", "5e3", "0x5", "5 5", "5, 5", "5,6",
+		"five", "", "٥", "5\r\nContent-Length: 6", headerCanary,
+	} {
+		server := newRawServer(t, "HTTP/1.1 206 OK\r\nETag: \"version-1\"\r\nContent-Range: bytes 0-9/1048576\r\nContent-Length: "+value+"\r\n\r\n0123456789")
+		c := newClient(t, provider.Timeouts{})
+		_, err := c.Pin(t.Context(), exportAt(server.url))
+		checkKind(t, err, backup.ProviderUnsized)
+		_, err = readRange(t.Context(), c, exportAt(server.url), 0, 10)
+		checkKind(t, err, backup.ProviderWrongRange)
+		if !strings.Contains(fmt.Sprint(err), "Content-Length is not one number") || server.answered.Load() != 2 {
+			t.Errorf("%q: after %d answers: %v", value, server.answered.Load(), err)
+		}
+	}
+}
+
+// A Content-Range is told as the header has it, an unknown total included.
+func TestWrongContentRangeIsTold(t *testing.T) {
+	for _, value := range []string{"bytes 0-9/*", "bytes */100", "bytes 1-10/1048576", "bytes 0-9/1048577"} {
+		p := backuptest.NewProvider(t, content())
+		p.Misbehave(backuptest.EveryRange(backuptest.AnswerHeader("Content-Range", value)))
+		_, err := readRange(t.Context(), newClient(t, provider.Timeouts{}), exportAt(p.URL), 0, 10)
+		checkKind(t, err, backup.ProviderWrongRange)
+		if want := fmt.Sprintf("Content-Range is %q, want %q", value, "bytes 0-9/1048576"); !strings.Contains(fmt.Sprint(err), want) || p.Faults() != 1 {
+			t.Errorf("%q: %v", value, err)
+		}
+	}
+}
+
+// Whatever goes wrong, of an export's URL no error shows more than scheme, host and the first element of the path.
+func TestErrorsHideTheToken(t *testing.T) {
+	const token = "t0ken-in-the-path"
+	p := backuptest.NewProvider(t, content())
+	p.Misbehave(func(backuptest.ProviderRequest) backuptest.Answer { return backuptest.AnswerStatus(404) })
+	front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Location", "https://elsewhere.example"+r.URL.Path)
+		w.WriteHeader(http.StatusFound)
+	}))
+	t.Cleanup(front.Close)
+	for name, base := range map[string]string{
+		"not found": p.URL, "redirect": front.URL + "/export", "nobody listens": "http://127.0.0.1:1/export", "private": "http://10.0.0.1/export",
+		"not TLS": strings.Replace(p.URL, "http:", "https:", 1), "no URL": "http://a b/export",
+	} {
+		e := exportAt(base)
+		e.URL = base + "/" + token + "/files?key=" + queryCanary
+		c := newClient(t, provider.Timeouts{})
+		for _, err := range []error{pinError(t, c, e), rangeError(t, c, e)} {
+			checkNoSecret(t, err)
+			if err == nil || strings.Contains(err.Error(), token) {
+				t.Fatalf("%s: %v", name, err)
+			}
+			if name != "no URL" && !strings.Contains(err.Error(), base+"/...") {
+				t.Errorf("%s: the error does not name %s/...: %v", name, base, err)
+			}
+		}
+	}
+}
+
+func pinError(t *testing.T, c *provider.Client, e step.Export) error {
+	_, err := c.Pin(t.Context(), e)
+	return err
+}
+
+func rangeError(t *testing.T, c *provider.Client, e step.Export) error {
+	_, err := readRange(t.Context(), c, e, 0, 10)
+	return err
 }
 
 type rawServer struct {

@@ -7,6 +7,7 @@
 // only a request that met a kept connection already closed goes out once more, over a new one.
 //
 // Every connection is dialed through a Guard, which judges the address that is really dialed. The export's secret
-// enters one header and nothing else; error texts name the export by scheme, host and path, and of what the other
-// side sent they quote numbers and the host of a redirect only, since an answer may echo the request.
+// enters one header and nothing else; error texts name the export as backup.PublicURL does, and of what the other side
+// sent they quote numbers and the host of a redirect only, since an answer may echo the request. The address that a host
+// leads to stands in the operator's log and in no error: errors are read by tenants.
 package provider

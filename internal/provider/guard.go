@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
@@ -22,9 +23,18 @@ import (
 type Guard struct {
 	Resolver *net.Resolver // nil: the system's
 
+	log        *slog.Logger // nil: none
 	prefixes   []allowedPrefix
 	hosts      []allowedHost
 	onlyExcept bool // not even public addresses
+}
+
+// logging is the guard with a log, which hears each address that is refused. No error names one: errors are read by
+// tenants, who must not learn where the names of the service's own network lead.
+func (g *Guard) logging(log *slog.Logger) *Guard {
+	logged := *g
+	logged.log = log
+	return &logged
 }
 
 // exceptionsOnly is for requests that everybody on the way can read.
@@ -134,7 +144,9 @@ func hostName(s string) bool {
 func (g *Guard) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	dialer := net.Dialer{Resolver: g.Resolver}
 	if !g.namesHost(address) {
-		dialer.ControlContext = g.control
+		dialer.ControlContext = func(ctx context.Context, _, resolved string, _ syscall.RawConn) error {
+			return g.control(ctx, address, resolved)
+		}
 	}
 	return dialer.DialContext(ctx, network, address)
 }
@@ -154,34 +166,35 @@ func (g *Guard) namesHost(address string) bool {
 	})
 }
 
-// control sees each address after name lookup and before the connection.
-func (g *Guard) control(_ context.Context, _, address string, _ syscall.RawConn) error {
-	addr, err := netip.ParseAddrPort(address)
+// control sees each address after name lookup and before the connection; named is what the URL says.
+func (g *Guard) control(ctx context.Context, named, resolved string) error {
+	addr, err := netip.ParseAddrPort(resolved)
 	if err != nil {
-		return backup.E(backup.AddressForbidden, "address %s is not an IP address with a port", address)
+		return backup.E(backup.AddressForbidden, "the host does not lead to an IP address with a port")
 	}
-	return g.Check(addr)
+	if err = g.Check(addr); err != nil && g.log != nil {
+		found, _ := specialUse(addr.Addr())
+		g.log.WarnContext(ctx, "an export's address is refused; to allow it, add it to the allowed addresses", "kind", backup.KindOf(err),
+			"host", named, "address", addr.Addr().Unmap(), "use", found.use, "port", addr.Port())
+	}
+	return err
 }
 
 // Check fails with AddressForbidden if the address is neither public nor an exception, or with SecretExposed if it is
 // public and only exceptions are allowed.
 func (g *Guard) Check(addr netip.AddrPort) error {
-	if addr.Addr().Zone() != "" {
-		return backup.E(backup.AddressForbidden, "address %s has a zone: it lies in the service's own network", addr.Addr())
-	}
-	ip := addr.Addr().Unmap()
-	if g.excepts(ip, addr.Port()) {
+	ip, zoned := addr.Addr().Unmap(), addr.Addr().Zone() != "" // a zone is a link of the service's own network
+	if !zoned && g.excepts(ip, addr.Port()) {
 		return nil
 	}
-	found, isSpecial := specialUse(ip)
-	if !isSpecial && g.onlyExcept {
-		return backup.E(backup.SecretExposed, "the secret would travel unencrypted to %s: use an https URL", ip)
+	switch _, isSpecial := specialUse(ip); {
+	case isSpecial || zoned:
+		return backup.E(backup.AddressForbidden,
+			"the host leads to an address that is not public; whoever runs the service finds the address in its log and can allow it")
+	case g.onlyExcept:
+		return backup.E(backup.SecretExposed, "the secret would travel unencrypted: use an https URL")
 	}
-	if !isSpecial {
-		return nil
-	}
-	return backup.E(backup.AddressForbidden, "address %s is %s; to allow it, whoever runs the service adds %q or %q to its allowed addresses",
-		ip, found.use, ip, netip.AddrPortFrom(ip, addr.Port()))
+	return nil
 }
 
 func (g *Guard) excepts(ip netip.Addr, port uint16) bool {

@@ -1,10 +1,13 @@
 package provider_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
+	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/netip"
 	"net/url"
@@ -15,6 +18,7 @@ import (
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/backuptest"
 	"github.com/sitevault/sitevault/internal/provider"
+	"github.com/sitevault/sitevault/internal/step"
 )
 
 // Every special block is refused from its first address to its last, and the addresses next to it are not.
@@ -59,26 +63,34 @@ func TestGuardBlocks(t *testing.T) {
 	}
 }
 
-// The refusal says what to write into the list of exceptions, and that helps.
-func TestGuardSaysHowToAllow(t *testing.T) {
-	for _, address := range []string{"10.1.2.3:8443", "[fd00::1]:8443", "[::ffff:10.1.2.3]:8443"} {
-		addr := netip.MustParseAddrPort(address)
-		err := (&provider.Guard{}).Check(addr)
-		_, advice, ok := strings.Cut(fmt.Sprint(err), "adds ")
-		if !ok {
-			t.Fatalf("no advice in %v", err)
+// Tenants do not learn where a name leads; the operator's log says it, and what it names helps as an exception.
+func TestRefusedAddressIsTheOperatorsAlone(t *testing.T) {
+	for _, internal := range []string{"10.1.2.3", "169.254.169.254", "192.168.7.9", "127.0.0.1"} {
+		dns := &names{answer: func(int32) string { return internal }}
+		var log bytes.Buffer
+		c := provider.New(provider.Config{
+			Guard: &provider.Guard{Resolver: dns.resolver()}, Log: slog.New(slog.NewJSONHandler(&log, nil)),
+		})
+		_, err := c.Pin(t.Context(), step.Export{URL: "https://db.corp.example:8443/export"})
+		checkKind(t, err, backup.AddressForbidden)
+		if said := err.Error(); strings.Contains(said, internal) || !strings.Contains(said, "db.corp.example") || dns.asked.Load() == 0 {
+			t.Errorf("after %d look-ups a tenant reads: %s", dns.asked.Load(), said)
 		}
-		var whole, onePort string
-		if _, err := fmt.Sscanf(advice, "%q or %q", &whole, &onePort); err != nil {
-			t.Fatal(err)
+		var logged struct {
+			Host, Address string
+			Port          uint16
 		}
-		for _, entry := range []string{whole, onePort} {
+		if err := json.Unmarshal(log.Bytes(), &logged); err != nil || logged.Host != "db.corp.example:8443" {
+			t.Fatalf("logged %s: %v", log.String(), err)
+		}
+		addr := netip.MustParseAddrPort(internal + ":8443")
+		for _, entry := range []string{logged.Address, fmt.Sprintf("%s:%d", logged.Address, logged.Port)} {
 			guard, err := provider.ParseGuard([]string{entry})
 			if err != nil {
 				t.Fatal(err)
 			}
 			if err := guard.Check(addr); err != nil {
-				t.Errorf("%q does not allow %s: %v", entry, address, err)
+				t.Errorf("%q does not allow %s: %v", entry, addr, err)
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 	"strconv"
@@ -45,6 +46,27 @@ func strongETag(h http.Header) (string, bool) {
 type contentRange struct {
 	first, last int64 // both -1 for "*": the asked range does not exist
 	total       int64 // -1 for "*": unknown
+}
+
+// String writes r as the header has it.
+func (r contentRange) String() string {
+	span, total := "*", "*"
+	if r.first >= 0 {
+		span = fmt.Sprintf("%d-%d", r.first, r.last)
+	}
+	if r.total >= 0 {
+		total = strconv.FormatInt(r.total, 10)
+	}
+	return "bytes " + span + "/" + total
+}
+
+// rangeOf is the answer's one Content-Range.
+func rangeOf(h http.Header) (contentRange, bool) {
+	values := h.Values("Content-Range")
+	if len(values) != 1 {
+		return contentRange{}, false
+	}
+	return parseContentRange(values[0])
 }
 
 // parseContentRange reads RFC 9110, section 14.4: "bytes 0-9/100", "bytes 0-9/*" or "bytes */100".

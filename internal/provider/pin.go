@@ -42,7 +42,7 @@ func (c *Client) pinByFirstByte(ctx context.Context, e step.Export) (backup.Pin,
 		return backup.Pin{}, err
 	}
 	defer a.discard()
-	span, ok := parseContentRange(a.Header.Get("Content-Range"))
+	span, ok := rangeOf(a.Header)
 	switch {
 	case a.StatusCode == http.StatusOK:
 		return backup.Pin{}, cl.fail(backup.ProviderNoRanges, "answered 200 to a range")

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/step"
@@ -49,7 +50,7 @@ func (c *Client) judgeRange(a *answer, pin backup.Pin, want contentRange) error 
 		return c.refusal(a)
 	}
 	etag, strong := strongETag(a.Header)
-	got, ok := parseContentRange(a.Header.Get("Content-Range"))
+	got, ok := rangeOf(a.Header)
 	length := want.last - want.first + 1
 	switch {
 	case encoded(a.Header):
@@ -61,9 +62,9 @@ func (c *Client) judgeRange(a *answer, pin backup.Pin, want contentRange) error 
 	case etag != pin.ETag:
 		return a.call.fail(backup.ProviderChanged, "the answer has another ETag than the pinned one")
 	case !ok:
-		return a.call.fail(backup.ProviderWrongRange, "Content-Range is missing or malformed")
+		return a.call.fail(backup.ProviderWrongRange, "the answer has not one Content-Range that names a range")
 	case got != want:
-		return a.call.fail(backup.ProviderWrongRange, "Content-Range is %d-%d of %d, want %d-%d of %d", got.first, got.last, got.total, want.first, want.last, want.total)
+		return a.call.fail(backup.ProviderWrongRange, "Content-Range is %q, want %q", got, want)
 	case a.ContentLength >= 0 && a.ContentLength != length:
 		return a.call.fail(backup.ProviderWrongRange, "Content-Length is %d, want %d", a.ContentLength, length)
 	}
@@ -73,7 +74,7 @@ func (c *Client) judgeRange(a *answer, pin backup.Pin, want contentRange) error 
 // unsatisfiable is what 416 means: a server that tells another size holds another export than the pinned one and
 // looked at the range before If-Match. Otherwise it refuses a range that lies inside the export.
 func (a *answer) unsatisfiable(pin backup.Pin) error {
-	got, ok := parseContentRange(a.Header.Get("Content-Range"))
+	got, ok := rangeOf(a.Header)
 	if ok && got.total >= 0 && got.total != pin.SizeBytes {
 		return a.call.fail(backup.ProviderChanged, "answered 416: the export has %d bytes, pinned were %d", got.total, pin.SizeBytes)
 	}
@@ -129,6 +130,10 @@ func (b *rangeBody) verdict(err error) error {
 		return io.EOF
 	case errors.Is(err, errLong):
 		return b.call.fail(backup.ProviderLongBody, "the body goes on after its last byte")
+	case errors.Is(err, errSlow):
+		p := b.stream.pace
+		return b.call.fail(backup.ProviderTimeout, "%d bytes came within %s, the least is %d a second; %d bytes were missing",
+			p.got, p.waited.Round(time.Second), p.leastRate, b.left)
 	case b.stream.stalled.Load():
 		return b.call.fail(backup.ProviderTimeout, "no byte came for %s, %d bytes were missing", b.stream.idle, b.left)
 	case b.ctx.Err() != nil:

@@ -37,20 +37,31 @@ func statusKind(status int, retryAfter bool) backup.Kind {
 			return backup.ProviderPreparing
 		}
 	}
-	switch status / 100 {
-	case 3:
+	switch {
+	case redirects(status):
 		return backup.ProviderRedirected
-	case 5:
+	case status/100 == 5:
 		return backup.ProviderUnavailable
 	}
 	return backup.ProviderUnexpected
 }
 
+// redirects tells whether the status sends the client to another URL. 304 does not: it answers a condition that the
+// client never makes.
+func redirects(status int) bool {
+	switch status {
+	case http.StatusMultipleChoices, http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther,
+		http.StatusTemporaryRedirect, http.StatusPermanentRedirect:
+		return true
+	}
+	return false
+}
+
 // redirectTarget names the host that an answer redirects to; more of it may repeat a secret.
 func redirectTarget(r *http.Response) string {
 	target, err := url.Parse(r.Header.Get("Location"))
-	if err != nil || target.Host == "" || r.StatusCode/100 != 3 {
+	if err != nil || target.Host == "" || !redirects(r.StatusCode) {
 		return ""
 	}
-	return " to " + target.Scheme + "://" + target.Host
+	return " to " + backup.PublicURL(&url.URL{Scheme: target.Scheme, Host: target.Host})
 }

@@ -147,20 +147,90 @@ func TestErrorsNameNoneOfOurAddresses(t *testing.T) {
 	}
 }
 
-// A provider may be slow for as long as bytes keep coming, and the caller may pause for as long as it likes.
+// longHeader answers a range of the whole export.
+var longHeader = fmt.Sprintf("HTTP/1.1 206 Partial Content\r\nETag: \"version-1\"\r\nContent-Range: bytes 0-%d/%d\r\nContent-Length: %d\r\n\r\n",
+	exportBytes-1, exportBytes, exportBytes)
+
+// drip sends n bytes at each interval until the client has had enough.
+func drip(conn net.Conn, every time.Duration, n int) {
+	for {
+		time.Sleep(every)
+		if _, err := conn.Write(make([]byte, n)); err != nil {
+			return
+		}
+	}
+}
+
+// A body that brings less than the least rate over a minute is given up, with the rate and the limit.
+func TestLeastRate(t *testing.T) {
+	tests := map[string]struct {
+		serve func(net.Conn)
+		want  time.Duration
+		said  string
+	}{
+		"a byte in 20 s":    {func(conn net.Conn) { drip(conn, 20*time.Second, 1) }, time.Minute, "3 bytes came within 1m0s, the least is 1024 a second"},
+		"20 bytes a second": {func(conn net.Conn) { drip(conn, 50*time.Millisecond, 1) }, time.Minute, "1200 bytes came within 1m0s"},
+		"just too slow":     {func(conn net.Conn) { drip(conn, time.Second, 1023) }, time.Minute, "61380 bytes came within 1m0s"},
+		"slow after a while": {func(conn net.Conn) {
+			_, _ = conn.Write(make([]byte, 90<<10))
+			drip(conn, time.Second, 100)
+		}, 2 * time.Minute, "6000 bytes came within 1m0s"},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				c := pipeClient(t, func(conn net.Conn) {
+					_, _ = io.WriteString(conn, longHeader)
+					test.serve(conn)
+				})
+				began := time.Now()
+				_, err := readRange(t.Context(), c, exportAt("http://export.example/"), 0, exportBytes)
+				checkKind(t, err, backup.ProviderTimeout)
+				if took := time.Since(began); took != test.want || !strings.Contains(err.Error(), test.said) {
+					t.Errorf("gave up after %s, want %s: %v", took, test.want, err)
+				}
+			})
+		})
+	}
+}
+
+// While the caller is busy elsewhere the provider is not to blame: what it then sends is read at once.
+func TestCallersPausesDoNotCountAsSlowness(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := pipeClient(t, func(conn net.Conn) {
+			_, _ = io.WriteString(conn, longHeader)
+			for range exportBytes / 1024 { // 1 KiB a second, as long as somebody reads
+				time.Sleep(time.Second)
+				_, _ = conn.Write(make([]byte, 1024))
+			}
+		})
+		body, err := c.Range(t.Context(), exportAt("http://export.example"), backup.Pin{ETag: `"version-1"`, SizeBytes: exportBytes}, 0, exportBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer body.Close()
+		began, buffer := time.Now(), make([]byte, 1024)
+		for err == nil {
+			time.Sleep(10 * time.Minute) // a hundredth of the least rate, all of it our own doing
+			_, err = body.Read(buffer)
+		}
+		if err != io.EOF || time.Since(began) < 24*time.Hour {
+			t.Errorf("after %s: %v", time.Since(began), err)
+		}
+	})
+}
+
+// A provider may be slow for as long as it keeps the least rate, and the caller may pause for as long as it likes.
 func TestSlowIsNotStalled(t *testing.T) {
 	t.Run("provider", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
+			const pause = provider.DefaultBodyIdleTimeout - time.Second
 			c := pipeClient(t, func(conn net.Conn) {
-				_, _ = io.WriteString(conn, rangeHeader)
-				for i := range 10 {
-					time.Sleep(provider.DefaultBodyIdleTimeout - time.Second)
-					_, _ = fmt.Fprint(conn, i)
-				}
+				_, _ = io.WriteString(conn, longHeader)
+				drip(conn, pause, int(pause.Seconds())*provider.DefaultBodyLeastRate)
 			})
-			got, err := readRange(t.Context(), c, exportAt("http://export.example"), 0, 10)
-			if err != nil || string(got) != "0123456789" {
-				t.Errorf("got %q, %v", got, err)
+			if got, err := readRange(t.Context(), c, exportAt("http://export.example"), 0, exportBytes); len(got) != exportBytes || err != nil {
+				t.Errorf("got %d bytes, %v", len(got), err)
 			}
 		})
 	})
