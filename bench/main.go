@@ -135,7 +135,7 @@ func (s *storage) environment() []string {
 
 // clear removes what a round has stored, so that the disk holds one object at a time.
 func (s *storage) clear(ctx context.Context) error {
-	if _, err := s.objects.AbortUploads(ctx, "", nil); err != nil {
+	if _, err := s.objects.AbortUploads(ctx, "", nil, nil); err != nil {
 		return err
 	}
 	_, err := s.objects.DeleteObjects(ctx, "", nil)

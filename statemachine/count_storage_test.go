@@ -116,7 +116,7 @@ func (l *ledger) PresignGet(context.Context, string, string, time.Duration) (str
 }
 
 // AbortUploads lists until nothing is left to remove, as internal/s3store does.
-func (l *ledger) AbortUploads(ctx context.Context, prefix string, keep func(string) bool) (removed int, err error) {
+func (l *ledger) AbortUploads(ctx context.Context, prefix string, _ []string, keep func(string) bool) (removed int, err error) {
 	for {
 		done := l.request("ListMultipartUploads")
 		var found []string

@@ -340,7 +340,7 @@ func (f *fixture) run(jobID string, parts int) {
 	f.t.Helper()
 	job := f.advanceJob(jobID, func(j backup.Job) (backup.Job, error) { return j.Start(1, f.clock(), policy) })
 	f.advanceFile(jobID, func(file backup.File) (backup.File, error) {
-		u := backup.Upload{UploadID: "upload", Key: job.FileKey("files", 1, "random"), Token: "token"}
+		u := backup.Upload{UploadID: "upload", Key: job.FileKey("files", 1, 1), Token: "token"}
 		return file.Open(1, u, backup.Pin{ETag: `"v1"`, SizeBytes: int64(parts) * partBytes}, false, f.clock())
 	})
 }

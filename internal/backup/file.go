@@ -41,6 +41,7 @@ type File struct {
 	Failure       *Failure
 	Trouble       *Failure // why the export did not answer the last try, which is being repeated: for people only
 	Restarts      int      // uploads begun anew within the attempt
+	Uploads       int      // opened so far, in all attempts; numbers their keys
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	FinishedAt    time.Time
@@ -133,6 +134,7 @@ func (f File) Open(attempt int, u Upload, pin Pin, lost bool, now time.Time) (Fi
 	}
 	f.Status, f.Attempt, f.Pin, f.PartSizeBytes = FileOpen, attempt, pin, cmp.Or(u.PartSizeBytes, PartSizeBytes(pin.SizeBytes))
 	f.UploadID, f.Key, f.Token = u.UploadID, u.Key, u.Token
+	f.Uploads++
 	f.CRC64NVME, f.Archive, f.Failure, f.Trouble, f.UpdatedAt = 0, Archive{}, nil, nil, now
 	f.FinishedAt = time.Time{}
 	return f, nil

@@ -263,7 +263,7 @@ func TestOpenClears(t *testing.T) {
 	want.Status, want.Pin, want.PartSizeBytes = backup.FileOpen, changed, backup.PartSizeBytes(changed.SizeBytes)
 	want.UploadID, want.Key, want.Token = fresh.UploadID, fresh.Key, fresh.Token
 	want.CRC64NVME, want.Archive, want.Failure, want.FinishedAt = 0, backup.Archive{}, nil, time.Time{}
-	want.Restarts, want.UpdatedAt = 1, now
+	want.Restarts, want.Uploads, want.UpdatedAt = 1, f.Uploads+1, now
 	if !reflect.DeepEqual(next, want) {
 		t.Errorf("got  %+v\nwant %+v", next, want)
 	}

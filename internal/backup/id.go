@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -79,11 +80,36 @@ func (j Job) Prefix() string { return j.UserID + "/" + j.SiteID + "/" + j.JobID 
 // ManifestKey is the key of the job's manifest, which is written last.
 func (j Job) ManifestKey() string { return j.Prefix() + "manifest.json" }
 
-// FileKey is the key of one file's object: "<prefix><file>-a<attempt>-<random>.zip". The attempt is the one that
-// opened the upload: a sweep after a failed attempt leaves the keys of later ones alone (see KeyAttempt). random keeps
-// a second upload of the same file from meeting the first.
-func (j Job) FileKey(file string, attempt int, random string) string {
-	return j.Prefix() + file + "-a" + strconv.Itoa(attempt) + "-" + random + ".zip"
+// FileKey is the key of one file's object: "<prefix><file>-a<attempt>-<upload>.zip". The attempt is the one that
+// opened the upload: a sweep after a failed attempt leaves the keys of later ones alone (see KeyAttempt). upload counts
+// the file's uploads from 1 (see File.Uploads), so that a second upload of the file does not meet the first.
+func (j Job) FileKey(file string, attempt, upload int) string {
+	return j.Prefix() + file + "-a" + strconv.Itoa(attempt) + "-" + strconv.Itoa(upload) + ".zip"
+}
+
+// UploadKeys are all keys under which an upload of the job may be open, whether or not a row tells of it: a process that
+// ends right after it has created an upload writes no row. files are the rows of the job's files.
+func (j Job) UploadKeys(files []File) []string {
+	opened := map[string]int{}
+	for _, p := range j.Providers {
+		opened[p.Name] = 0
+	}
+	var keys []string
+	for _, f := range files { // also those of providers that the site no longer has
+		opened[f.Name] = f.Uploads
+		if f.Key != "" {
+			keys = append(keys, f.Key)
+		}
+	}
+	for name, uploads := range opened {
+		for attempt := 1; attempt <= j.Attempt; attempt++ {
+			for upload := 1; upload <= uploads+1; upload++ {
+				keys = append(keys, j.FileKey(name, attempt, upload))
+			}
+		}
+	}
+	slices.Sort(keys)
+	return slices.Compact(keys)
 }
 
 var fileKeyPattern = regexp.MustCompile(`-a([0-9]{1,9})-[^-/]+\.zip$`)

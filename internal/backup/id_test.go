@@ -1,6 +1,8 @@
 package backup_test
 
 import (
+	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -59,29 +61,29 @@ func TestKeys(t *testing.T) {
 		t.Errorf("manifest %s of attempt %d", got, backup.KeyAttempt(got))
 	}
 	for attempt := 1; attempt <= backup.MaxAttempts; attempt++ {
-		key := j.FileKey("files-a7", attempt, "RANDOM")
+		key := j.FileKey("files-a7", attempt, 3)
 		if got := backup.KeyAttempt(key); got != attempt || !strings.HasPrefix(key, j.Prefix()) {
 			t.Errorf("key %s: attempt %d, want %d", key, got, attempt)
 		}
 	}
 	longest := backup.Job{UserID: strings.Repeat("u", 64), SiteID: strings.Repeat("s", 63), JobID: jobID}
-	if key := longest.FileKey(strings.Repeat("f", 32), backup.MaxAttempts, strings.Repeat("R", 26)); len(key) > backup.MaxKeyBytes {
+	if key := longest.FileKey(strings.Repeat("f", 32), backup.MaxAttempts, math.MaxInt); len(key) > backup.MaxKeyBytes {
 		t.Errorf("a key of %d bytes is possible", len(key))
 	}
 }
 
 // KeyAttempt finds the attempt in every key that FileKey makes, and 0 in whatever else lies in a bucket.
 func FuzzKeyAttempt(f *testing.F) {
-	f.Add("files", 1, "RANDOM", "ada/blog/x/files-a1-R.zip")
-	f.Add("files-a9-x", 5, "", "manifest.json")
-	f.Add("a", 3, "-a9-x", "-a99999999999-x.zip")
-	f.Fuzz(func(t *testing.T, file string, attempt int, random, any string) {
+	f.Add("files", 1, 1, "ada/blog/x/files-a1-R.zip")
+	f.Add("files-a9-x", 5, 12, "manifest.json")
+	f.Add("a", 3, 0, "-a99999999999-x.zip")
+	f.Fuzz(func(t *testing.T, file string, attempt, upload int, any string) {
 		if got := backup.KeyAttempt(any); got < 0 || got > 999_999_999 {
 			t.Errorf("%q has attempt %d", any, got)
 		}
-		plain := random != "" && !strings.ContainsAny(random, "-/") && backup.ValidProviderName(file) && attempt > 0 && attempt < 1_000_000_000
-		if got := backup.KeyAttempt(newJob().FileKey(file, attempt, random)); plain && got != attempt {
-			t.Errorf("file %q attempt %d random %q: %d", file, attempt, random, got)
+		plain := upload >= 0 && backup.ValidProviderName(file) && attempt > 0 && attempt < 1_000_000_000
+		if got := backup.KeyAttempt(newJob().FileKey(file, attempt, upload)); plain && got != attempt {
+			t.Errorf("file %q attempt %d upload %d: %d", file, attempt, upload, got)
 		}
 	})
 }
@@ -142,5 +144,23 @@ func TestValidIDs(t *testing.T) {
 		if got := backup.ValidJobID(tc.id); got != tc.want {
 			t.Errorf("job id %q: %t", tc.id, got)
 		}
+	}
+}
+
+// Every key that an opening can have used is among the job's upload keys, with or without rows.
+func TestUploadKeys(t *testing.T) {
+	j := newJob()
+	j.Attempt, j.Providers = 2, []backup.Provider{{Name: "files"}, {Name: "database"}}
+	rows := []backup.File{{Name: "files", Uploads: 2, Key: j.Prefix() + "files-a1-RANDOM.zip"}, {Name: "mail", Uploads: 1}}
+	keys := j.UploadKeys(rows)
+	for _, want := range []string{
+		rows[0].Key, j.FileKey("files", 1, 3), j.FileKey("files", 2, 3), j.FileKey("database", 1, 1), j.FileKey("database", 2, 1), j.FileKey("mail", 1, 2),
+	} {
+		if !slices.Contains(keys, want) {
+			t.Errorf("%s is missing in %v", want, keys)
+		}
+	}
+	if want := 1 + 2*3 + 2*1 + 2*2; len(keys) != want {
+		t.Errorf("%d keys, want %d: %v", len(keys), want, keys)
 	}
 }

@@ -582,7 +582,7 @@ func (w *world) opener(j backup.Job, f backup.File) *worker {
 	}
 	w.serial++
 	u := backup.Upload{
-		UploadID: fmt.Sprintf("upload-%d", w.serial), Key: j.FileKey(f.Name, j.Attempt, fmt.Sprint(w.serial)), Token: fmt.Sprint("token-", w.serial),
+		UploadID: fmt.Sprintf("upload-%d", w.serial), Key: j.FileKey(f.Name, j.Attempt, f.Uploads+1), Token: fmt.Sprint("token-", w.serial),
 	}
 	next, err := f.Open(j.Attempt, u, current, lost, now)
 	if err != nil {

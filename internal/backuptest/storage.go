@@ -28,6 +28,8 @@ type Storage struct {
 	MinPartBytes int64
 	// LinkURL is the address at which ServeHTTP is reached, for links that shall work.
 	LinkURL string
+	// WholeKeys lists uploads only to those who name their whole key, as MinIO does.
+	WholeKeys bool
 	// Now is the clock of links that expire.
 	Now func() time.Time
 	// Intercept, if set, is called before and after every call; an error ends the call with it. After means that the

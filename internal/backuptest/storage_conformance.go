@@ -36,6 +36,15 @@ func StorageConformance(t *testing.T, open func(t *testing.T) AnyStorage) {
 	}
 }
 
+// SweepConformance is the part of StorageConformance that is about removing.
+func SweepConformance(t *testing.T, open func(t *testing.T) AnyStorage) {
+	for _, rule := range storageSweepRules {
+		t.Run(rule.sentence, func(t *testing.T) {
+			rule.check(storageCase{T: t, AnyStorage: open(t)})
+		})
+	}
+}
+
 // storageRule is one sentence of the contract and its proof.
 type storageRule struct {
 	sentence string
@@ -254,7 +263,7 @@ func cancelledContext(c storageCase) {
 		"Head":           func() error { _, err := c.Head(ctx, storageKey); return err },
 		"ReadRange":      func() error { _, err := c.ReadRange(ctx, storageKey, 0, 1); return err },
 		"Put":            func() error { return c.Put(ctx, storageKey, "text/plain", nil) },
-		"AbortUploads":   func() error { _, err := c.AbortUploads(ctx, storagePrefix, nil); return err },
+		"AbortUploads":   func() error { _, err := c.AbortUploads(ctx, storagePrefix, nil, nil); return err },
 		"DeleteObjects":  func() error { _, err := c.DeleteObjects(ctx, storagePrefix, nil); return err },
 	}
 	for op, call := range calls {

@@ -245,10 +245,11 @@ func uploadsAreAborted(c storageCase) {
 	}
 	c.onePart(storagePrefix+"database.zip", "token", "content")
 	keep := func(key string) bool { return key == storagePrefix+"kept.zip" }
-	if n, err := c.AbortUploads(c.Context(), storagePrefix, keep); n != 4 || err != nil {
+	keys := []string{storagePrefix + "kept.zip", storagePrefix + "database.zip", storagePrefix + "never.zip", storageKey}
+	if n, err := c.AbortUploads(c.Context(), storagePrefix, keys, keep); n != 4 || err != nil {
 		c.Errorf("removed %d, %v, want 4", n, err)
 	}
-	if n, err := c.AbortUploads(c.Context(), storagePrefix, keep); n != 0 || err != nil {
+	if n, err := c.AbortUploads(c.Context(), storagePrefix, keys, keep); n != 0 || err != nil {
 		c.Errorf("removed %d, %v more", n, err)
 	}
 	c.complete(kept)

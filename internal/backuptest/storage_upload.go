@@ -201,10 +201,11 @@ func (s *Storage) AbortUpload(ctx context.Context, key, uploadID string) error {
 }
 
 // AbortUploads implements step.Sweeping.
-func (s *Storage) AbortUploads(ctx context.Context, prefix string, keep func(key string) bool) (removed int, err error) {
+func (s *Storage) AbortUploads(ctx context.Context, prefix string, keys []string, keep func(key string) bool) (removed int, err error) {
 	err = s.do(ctx, "AbortUploads", func() error {
 		for id, u := range s.uploads {
-			if strings.HasPrefix(u.key, prefix) && (keep == nil || !keep(u.key)) {
+			listed := strings.HasPrefix(u.key, prefix) && (!s.WholeKeys || slices.Contains(keys, u.key))
+			if listed && (keep == nil || !keep(u.key)) {
 				delete(s.uploads, id)
 				removed++
 			}

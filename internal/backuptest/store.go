@@ -96,7 +96,7 @@ func (c storeCase) running(n int) backup.Job {
 func openFile(job backup.Job, name, uploadID string) backup.File {
 	return backup.File{
 		JobID: job.JobID, Name: name, Status: backup.FileOpen, Attempt: job.Attempt, UploadID: uploadID,
-		Key: job.FileKey(name, job.Attempt, "0"), Token: "token", Pin: backup.Pin{ETag: `"v1"`, SizeBytes: 1 << 30},
+		Key: job.FileKey(name, job.Attempt, 1), Token: "token", Pin: backup.Pin{ETag: `"v1"`, SizeBytes: 1 << 30},
 		PartSizeBytes: backup.BasePartSizeBytes, CreatedAt: storeEpoch, UpdatedAt: storeEpoch,
 	}
 }

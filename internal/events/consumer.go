@@ -202,7 +202,7 @@ func (b *batch) purged(ctx context.Context, r lambdaevents.DynamoDBEventRecord, 
 		return nil
 	}
 	job := c.Job.Old
-	found, err := b.Cleaner.RemovePurged(ctx, job)
+	found, err := b.Cleaner.RemovePurged(ctx, job, nil)
 	telemetry.Strays(ctx, b.Metrics, b.Log, job, found)
 	return err
 }

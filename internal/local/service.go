@@ -338,7 +338,11 @@ const sweepsToPurge = 30 // so many sweeps come between two purges
 
 // lastLook removes what should not be in the storage any more before nobody knows of it.
 func (s *Service) lastLook(ctx context.Context, job backup.Job) error {
-	found, err := s.cleaner.RemovePurged(ctx, job)
+	files, err := s.store.Files(ctx, job.JobID)
+	if err != nil {
+		return err
+	}
+	found, err := s.cleaner.RemovePurged(ctx, job, files)
 	telemetry.Strays(ctx, s.metrics, s.config.Log, job, found)
 	return err
 }

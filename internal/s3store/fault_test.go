@@ -380,7 +380,7 @@ func TestEndlessSweep(t *testing.T) {
 			t.Errorf("%s %s", r.Method, r.URL)
 		}
 	})
-	n, err := store.AbortUploads(t.Context(), "a/", nil)
+	n, err := store.AbortUploads(t.Context(), "a/", nil, nil)
 	if !backup.Is(err, backup.StorageUnavailable) || n != 10 || listings.Load() != 10 {
 		t.Errorf("removed %d in %d listings, %v", n, listings.Load(), err)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -53,6 +54,9 @@ type Store struct {
 	client  *s3.Client
 	presign *s3.PresignClient
 	patient *http.Client // for the one call that works for minutes before it answers
+
+	foreign   bool        // not Amazon's own: less of the API may be there
+	noBatches atomic.Bool // DeleteObjects has been refused
 }
 
 // Open makes a Store; it calls nobody but the SDK's credential chain's local parts.
@@ -75,7 +79,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 			o.BaseEndpoint = aws.String(c.Endpoint)
 		}
 	})
-	return &Store{bucket: c.Bucket, client: client, presign: s3.NewPresignClient(client), patient: patient}, nil
+	return &Store{bucket: c.Bucket, client: client, presign: s3.NewPresignClient(client), patient: patient, foreign: c.Endpoint != ""}, nil
 }
 
 func (c Config) load() []func(*config.LoadOptions) error {

@@ -5,7 +5,6 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
-	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/sitevault/sitevault/internal/backup"
 )
@@ -32,11 +31,23 @@ func sweep(pass func() (removed int, err error)) (int, error) {
 	return total, backup.E(backup.StorageUnavailable, "still not empty after %d listings", maxSweeps)
 }
 
-// AbortUploads implements step.Sweeping.
-func (s *Store) AbortUploads(ctx context.Context, prefix string, keep func(key string) bool) (int, error) {
+// AbortUploads implements step.Sweeping. Servers other than Amazon's are also asked for the uploads of each key: MinIO
+// shows an upload to those only who name its whole key.
+func (s *Store) AbortUploads(ctx context.Context, prefix string, keys []string, keep func(key string) bool) (int, error) {
 	n, err := sweep(func() (int, error) { return s.abortListed(ctx, prefix, keep) })
 	if err != nil {
 		return n, fail(err, "abort uploads under %s", prefix)
+	}
+	if !s.foreign {
+		return n, nil
+	}
+	for _, key := range keys {
+		other := func(found string) bool { return found != key || (keep != nil && keep(key)) }
+		more, err := sweep(func() (int, error) { return s.abortListed(ctx, key, other) })
+		n += more
+		if err != nil {
+			return n, fail(err, "abort uploads of %s", key)
+		}
 	}
 	return n, nil
 }
@@ -64,79 +75,4 @@ func (s *Store) abortListed(ctx context.Context, prefix string, keep func(string
 		in.KeyMarker, in.UploadIdMarker = out.NextKeyMarker, out.NextUploadIdMarker
 	}
 	return removed, errEndless
-}
-
-// DeleteObjects implements step.Sweeping. Listing versions also shows the objects of a bucket that keeps none.
-func (s *Store) DeleteObjects(ctx context.Context, prefix string, keep func(key string) bool) (int, error) {
-	n, err := sweep(func() (int, error) { return s.deleteListed(ctx, prefix, keep) })
-	if err != nil {
-		return n, fail(err, "delete objects under %s", prefix)
-	}
-	return n, nil
-}
-
-func (s *Store) deleteListed(ctx context.Context, prefix string, keep func(string) bool) (int, error) {
-	removed := 0
-	in := &s3.ListObjectVersionsInput{Bucket: &s.bucket, Prefix: &prefix, MaxKeys: aws.Int32(pageSize)}
-	for range maxPages {
-		out, err := s.client.ListObjectVersions(ctx, in)
-		if err != nil {
-			return removed, err
-		}
-		batch := removable(out, keep)
-		if err := s.deleteBatch(ctx, batch); err != nil {
-			return removed, err
-		}
-		removed += len(batch)
-		if !aws.ToBool(out.IsTruncated) {
-			return removed, nil
-		}
-		in.KeyMarker, in.VersionIdMarker = out.NextKeyMarker, out.NextVersionIdMarker
-	}
-	return removed, errEndless
-}
-
-// removable collects the versions and delete markers of one page, at most pageSize, that nobody keeps.
-func removable(page *s3.ListObjectVersionsOutput, keep func(string) bool) []types.ObjectIdentifier {
-	var ids []types.ObjectIdentifier
-	add := func(key, version *string) {
-		if keep == nil || !keep(aws.ToString(key)) {
-			ids = append(ids, types.ObjectIdentifier{Key: key, VersionId: version})
-		}
-	}
-	for _, v := range page.Versions {
-		add(v.Key, v.VersionId)
-	}
-	for _, m := range page.DeleteMarkers {
-		add(m.Key, m.VersionId)
-	}
-	return ids
-}
-
-// deleteBatch deletes at most pageSize versions; DeleteObjects takes 1,000.
-// https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html
-func (s *Store) deleteBatch(ctx context.Context, ids []types.ObjectIdentifier) error {
-	if len(ids) == 0 {
-		return nil
-	}
-	out, err := s.client.DeleteObjects(ctx, &s3.DeleteObjectsInput{
-		Bucket: &s.bucket, Delete: &types.Delete{Objects: ids, Quiet: aws.Bool(true)},
-	})
-	if err != nil {
-		return err
-	}
-	if len(out.Errors) > 0 {
-		return deleteError(out.Errors)
-	}
-	return nil
-}
-
-func deleteError(failed []types.Error) error {
-	first := failed[0]
-	kind, known := codeKinds[aws.ToString(first.Code)]
-	if !known {
-		kind = backup.StorageRefused
-	}
-	return backup.E(kind, "%d objects stay, the first is %s: %s: %s",
-		len(failed), aws.ToString(first.Key), aws.ToString(first.Code), aws.ToString(first.Message))
 }

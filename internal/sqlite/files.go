@@ -24,6 +24,7 @@ var files = newTable("files", []string{"job_id", "name"}, func(f *backup.File) [
 		{"failure", failed{&f.Failure}},
 		{"trouble", failed{&f.Trouble}},
 		{"restarts", &f.Restarts},
+		{"uploads", &f.Uploads},
 		{"created_at", millis{&f.CreatedAt}},
 		{"updated_at", millis{&f.UpdatedAt}},
 		{"finished_at", millis{&f.FinishedAt}},

@@ -61,7 +61,7 @@ func TestOpenMigrates(t *testing.T) {
 	if err := errors.Join(store.PutSite(t.Context(), site), store.Close()); err != nil {
 		t.Fatal(err)
 	}
-	raw(t, path, "ALTER TABLE sites DROP COLUMN scheduled_at; ALTER TABLE files DROP COLUMN trouble; PRAGMA user_version = 1")
+	raw(t, path, "ALTER TABLE sites DROP COLUMN scheduled_at; ALTER TABLE files DROP COLUMN trouble; ALTER TABLE files DROP COLUMN uploads; PRAGMA user_version = 1")
 	got, err := open(t, path, sqlite.Options{}).GetSite(t.Context(), "ada", "blog")
 	if err != nil || !got.ScheduledAt.Equal(site.UpdatedAt) {
 		t.Errorf("%+v, %v", got, err)

@@ -112,6 +112,8 @@ ALTER TABLE sites ADD COLUMN scheduled_at INTEGER;
 UPDATE sites SET scheduled_at = updated_at;
 `, `
 ALTER TABLE files ADD COLUMN trouble TEXT;
+`, `
+ALTER TABLE files ADD COLUMN uploads INTEGER NOT NULL DEFAULT 0;
 `}
 
 // migrate brings the database up to this program's version, one transaction a step.

@@ -50,7 +50,7 @@ func (c Cleaner) sweepFailed(ctx context.Context, job backup.Job) error {
 		}
 	}
 	later := laterAttempts(job.Attempt)
-	if _, err := c.Storage.AbortUploads(ctx, job.Prefix(), later); err != nil {
+	if _, err := c.Storage.AbortUploads(ctx, job.Prefix(), job.UploadKeys(files), later); err != nil {
 		return err
 	}
 	keep := func(key string) bool {
@@ -82,17 +82,17 @@ func (c Cleaner) forget(ctx context.Context, job backup.Job, files []backup.File
 // RemoveStrays removes whatever an attempt left in the storage beside its finished files: uploads that lost a race just
 // before a crash, and objects of uploads that were begun anew although they had been completed. Uploads are looked for
 // only where one was created, objects only after a restart or an earlier attempt: nothing else leads to strays.
-func (c Cleaner) RemoveStrays(ctx context.Context, job backup.Job, done []backup.File) error {
+func (c Cleaner) RemoveStrays(ctx context.Context, job backup.Job, files []backup.File) error {
 	kept, again, multipart := map[string]bool{job.ManifestKey(): true}, job.Attempt > 1, false
-	for _, f := range done {
-		kept[f.Key] = true
+	for _, f := range files {
+		kept[f.Key] = kept[f.Key] || f.Status == backup.FileDone
 		again = again || f.Restarts > 0
 		_, single := backup.SingleUploadToken(f.UploadID)
 		multipart = multipart || !single
 	}
 	later := laterAttempts(job.Attempt)
 	if again || multipart {
-		if _, err := c.Storage.AbortUploads(ctx, job.Prefix(), later); err != nil {
+		if _, err := c.Storage.AbortUploads(ctx, job.Prefix(), job.UploadKeys(files), later); err != nil {
 			return err
 		}
 	}
@@ -118,13 +118,17 @@ func (c Cleaner) Remove(ctx context.Context, job backup.Job) error {
 			return err
 		}
 	}
-	if _, err := c.Storage.AbortUploads(ctx, job.Prefix(), nil); err != nil {
+	files, err := c.Files.Files(ctx, job.JobID)
+	if err != nil {
+		return err
+	}
+	if _, err := c.Storage.AbortUploads(ctx, job.Prefix(), job.UploadKeys(files), nil); err != nil {
 		return err
 	}
 	if _, err := c.Storage.DeleteObjects(ctx, job.Prefix(), nil); err != nil {
 		return err
 	}
-	_, err := advanceJob(ctx, c.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.Removed(began, c.Now(), c.Policy) })
+	_, err = advanceJob(ctx, c.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.Removed(began, c.Now(), c.Policy) })
 	return err
 }
 

@@ -67,7 +67,7 @@ func TestCleanFailedSweepsTwice(t *testing.T) {
 // lateUpload is what a worker opens that has not noticed that its attempt is over.
 func (r *rig) lateUpload(job backup.Job, attempt int) string {
 	r.Helper()
-	id, err := r.storage.CreateUpload(r.Context(), job.FileKey("files", attempt, r.newRandom()), "token")
+	id, err := r.storage.CreateUpload(r.Context(), job.FileKey("files", attempt, 1), "token")
 	r.need(err)
 	return id
 }
@@ -442,4 +442,42 @@ func (r *rig) countCalls(do func()) int {
 	do()
 	r.faults.disarm()
 	return r.faults.calls
+}
+
+// An upload that no row tells of, because the process ended right after it had been created, is found under its whole
+// key: at the end of an attempt, at the deletion, and beside the finished files.
+func TestUploadWithoutRowIsFound(t *testing.T) {
+	for name, end := range map[string]func(r *rig, job backup.Job){
+		"deleted":   func(r *rig, job backup.Job) { r.need(second(r.backups().Delete(r.Context(), "ada", job.JobID))) },
+		"cancelled": func(r *rig, job backup.Job) { r.need(second(r.backups().Cancel(r.Context(), "ada", job.JobID))) },
+		"done": func(r *rig, job backup.Job) {
+			if result := r.execute(job.JobID, 1); result.Error != "" {
+				r.Fatalf("%s: %s", result.Error, result.Cause)
+			}
+			r.wantDone(job.JobID, smallSite())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.site(smallSite())
+			job := r.running()
+			r.storage.Intercept = func(c backuptest.StorageCall) error {
+				if c.Op == "CreateUpload" && c.N == 1 && c.After {
+					return backup.E(backup.StorageUnavailable, "the process has ended")
+				}
+				return nil
+			}
+			_, err := r.openUpload().Handle(t.Context(), step.OpenUploadIn{JobID: job.JobID, Attempt: 1, File: "files", Parallelism: 1, MaxBatches: 10})
+			r.wantKind(err, backup.StorageUnavailable, "the open that ended")
+			if uploads, _ := r.storage.Left(job.Prefix()); uploads != 1 {
+				t.Fatalf("%d uploads are open", uploads)
+			}
+			_, err = r.store.GetFile(t.Context(), job.JobID, "files")
+			r.wantKind(err, backup.NotFound, "the row of the upload")
+			end(r, job)
+			if uploads, _ := r.storage.Left(job.Prefix()); uploads != 0 {
+				t.Errorf("%d uploads are left", uploads)
+			}
+		})
+	}
 }

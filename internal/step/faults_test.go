@@ -200,8 +200,8 @@ func (s *storage) Put(ctx context.Context, key, contentType string, body []byte)
 	return act(s.f, "Put", backup.StorageUnavailable, func() error { return s.Storage.Put(ctx, key, contentType, body) })
 }
 
-func (s *storage) AbortUploads(ctx context.Context, prefix string, keep func(string) bool) (int, error) {
-	return bucket(s, "AbortUploads", func() (int, error) { return s.Storage.AbortUploads(ctx, prefix, keep) })
+func (s *storage) AbortUploads(ctx context.Context, prefix string, keys []string, keep func(string) bool) (int, error) {
+	return bucket(s, "AbortUploads", func() (int, error) { return s.Storage.AbortUploads(ctx, prefix, keys, keep) })
 }
 
 func (s *storage) DeleteObjects(ctx context.Context, prefix string, keep func(string) bool) (int, error) {

@@ -84,10 +84,10 @@ func (s FinishJob) end(ctx context.Context, job backup.Job, in FinishJobIn) (bac
 }
 
 func (s FinishJob) done(ctx context.Context, job backup.Job, files []backup.File) (backup.Job, error) {
-	files = slices.DeleteFunc(files, func(f backup.File) bool { return f.Status != backup.FileDone }) // of a provider since removed
 	if err := s.Cleaner.RemoveStrays(ctx, job, files); err != nil {
 		return job, err
 	}
+	files = slices.DeleteFunc(files, func(f backup.File) bool { return f.Status != backup.FileDone }) // of a provider since removed
 	body, err := json.MarshalIndent(manifestOf(job, files, s.Now()), "", "  ")
 	if err != nil {
 		return job, fmt.Errorf("manifest of job %s: %w", job.JobID, err)

@@ -242,7 +242,7 @@ func TestRestartSurvivesEveryFault(t *testing.T) {
 		var lost sync.Once
 		r.storage.Intercept = func(c backuptest.StorageCall) (err error) {
 			if c.Op == "UploadPart" && !c.After {
-				lost.Do(func() { _, err = r.storage.AbortUploads(context.Background(), job.Prefix(), nil) })
+				lost.Do(func() { _, err = r.storage.AbortUploads(context.Background(), job.Prefix(), job.UploadKeys(nil), nil) })
 			}
 			return err
 		}

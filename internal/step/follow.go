@@ -26,9 +26,9 @@ func (c Cleaner) Follow(ctx context.Context, jobID string) error {
 }
 
 // RemovePurged looks once more under the prefix of a job whose row has outlived its time, and removes what should
-// not be there. It returns how many uploads and objects it found.
-func (c Cleaner) RemovePurged(ctx context.Context, job backup.Job) (found int, err error) {
-	uploads, err := c.Storage.AbortUploads(ctx, job.Prefix(), nil)
+// not be there. files are the rows of its files, as far as they are still there. It returns how many uploads and objects it found.
+func (c Cleaner) RemovePurged(ctx context.Context, job backup.Job, files []backup.File) (found int, err error) {
+	uploads, err := c.Storage.AbortUploads(ctx, job.Prefix(), job.UploadKeys(files), nil)
 	if err != nil {
 		return uploads, err
 	}

@@ -73,7 +73,7 @@ func TestRemovePurged(t *testing.T) {
 	r.lateUpload(neighbour, 1)
 	r.need(r.storage.Put(t.Context(), job.ManifestKey(), "application/json", []byte("{}")))
 	for _, want := range []int{2, 0} {
-		found, err := r.cleaner().RemovePurged(t.Context(), job)
+		found, err := r.cleaner().RemovePurged(t.Context(), job, nil)
 		if err != nil || found != want {
 			t.Errorf("found %d, %v; want %d", found, err, want)
 		}

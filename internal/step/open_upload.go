@@ -16,7 +16,7 @@ type OpenUpload struct {
 	Exports   Exporter
 	Uploads   Uploader
 	Now       func() time.Time
-	NewRandom func() string // unguessable, of characters fit for a key
+	NewRandom func() string // unguessable
 	// SingleBytes is the size up to which a file of one part is put in one request; 0: every file is a multipart upload.
 	SingleBytes int64
 	// MaxParts is how many parts of a file the storage takes; 0: as many as S3.
@@ -190,9 +190,10 @@ func (s OpenUpload) resume(ctx context.Context, file backup.File, in OpenUploadI
 	})
 }
 
-// open begins a fresh upload. The loser of a race aborts its own upload; the winner aborts the one it replaced.
+// open begins a fresh upload. Its key follows from the row as it was read, so that a sweep knows it even if nothing is
+// written here. The loser of a race aborts its own upload; the winner aborts the one it replaced.
 func (s OpenUpload) open(ctx context.Context, job backup.Job, file backup.File, pin backup.Pin, lost bool, in OpenUploadIn) (backup.File, error) {
-	u := backup.Upload{Key: job.FileKey(in.File, in.Attempt, s.NewRandom()), Token: s.NewRandom(), PartSizeBytes: s.partSizeBytes(pin.SizeBytes)}
+	u := backup.Upload{Key: job.FileKey(in.File, in.Attempt, file.Uploads+1), Token: s.NewRandom(), PartSizeBytes: s.partSizeBytes(pin.SizeBytes)}
 	next, err := file.Open(in.Attempt, u, pin, lost, s.Now())
 	if err != nil {
 		return file, err
@@ -202,7 +203,7 @@ func (s OpenUpload) open(ctx context.Context, job backup.Job, file backup.File, 
 	}
 	err = s.Files.SwapFile(ctx, backup.Guard(in.JobID, in.Attempt), next)
 	if backup.Is(err, backup.Conflict) || backup.Is(err, backup.StaleAttempt) {
-		return file, errors.Join(err, s.abort(ctx, next.Key, next.UploadID))
+		return file, errors.Join(err, s.discard(ctx, next))
 	}
 	if err != nil {
 		return file, err // perhaps only the answer was lost: the next call goes on with the upload, or the end of the job aborts it
@@ -220,6 +221,15 @@ func (s OpenUpload) create(ctx context.Context, f backup.File) (uploadID string,
 		return backup.SingleUploadID(f.Token), nil
 	}
 	return s.Uploads.CreateUpload(ctx, f.Key, f.Token)
+}
+
+// discard aborts the upload of a row that was not written. A single upload has sent nothing yet, and what stands under
+// its key is that of the row that was.
+func (s OpenUpload) discard(ctx context.Context, f backup.File) error {
+	if _, single := backup.SingleUploadToken(f.UploadID); single {
+		return nil
+	}
+	return s.abort(ctx, f.Key, f.UploadID)
 }
 
 const abortTimeout = 30 * time.Second

@@ -158,7 +158,9 @@ type Objects interface {
 // Sweeping removes whatever lives under a prefix but the keys that keep (nil: none) holds on to. Both calls go on until
 // a fresh listing shows nothing more to remove, and return how many they removed.
 type Sweeping interface {
-	AbortUploads(ctx context.Context, prefix string, keep func(key string) bool) (int, error)
+	// AbortUploads also looks for uploads of each of keys, which lie under the prefix: some storages list uploads by
+	// their whole key only.
+	AbortUploads(ctx context.Context, prefix string, keys []string, keep func(key string) bool) (int, error)
 	// DeleteObjects removes every version and delete marker.
 	DeleteObjects(ctx context.Context, prefix string, keep func(key string) bool) (int, error)
 }

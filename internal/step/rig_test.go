@@ -58,6 +58,7 @@ func newRig(t *testing.T) *rig {
 
 func rigOn(t *testing.T, store step.Store) *rig {
 	storage := backuptest.NewStorage()
+	storage.WholeKeys = true // so that every sweep must know the keys
 	return &rig{
 		T: t, store: store, storage: storage, exports: &exports{served: map[string]*export{}}, faults: &faults{},
 		executions: &executions{}, policy: backup.DefaultPolicy(), clock: epoch,
