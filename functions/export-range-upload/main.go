@@ -13,7 +13,7 @@ func main() {
 	ctx := context.Background()
 	s := cloud.Open(ctx)
 	store := s.Store()
-	s.Start(lambdaedge.Function(step.ExportRangeUpload{
+	s.Start(lambdaedge.Patient(lambdaedge.Function(step.ExportRangeUpload{
 		Jobs: store, Files: store, Exports: s.Exports(), Uploads: s.Uploads(s.Storage(ctx)), Now: s.Now,
-	}.Handle))
+	}.Handle)))
 }

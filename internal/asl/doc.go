@@ -39,4 +39,6 @@
 // A task that exceeds its TimeoutSeconds has its context cancelled, and the machine goes on only when the handler has
 // returned, so that two attempts of one task never overlap. A handler must therefore heed its context. For the same
 // reason Run returns only when every handler has returned.
+//
+// A handler's [Error] may ask for a longer pause than its Retry has. A Lambda function has no way to do so and must sleep on it.
 package asl

@@ -3,6 +3,7 @@ package asl
 import (
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Error names of the language that this package itself reports or treats specially.
@@ -36,8 +37,9 @@ var reservedErrors = map[string]bool{
 // Error is a failure with a name that ErrorEquals can match. A handler returns or wraps one; Cause is free text.
 // In the error output that Catch passes on, the two are the strings "Error" and "Cause".
 type Error struct {
-	Name  string
-	Cause string
+	Name       string
+	Cause      string
+	RetryAfter time.Duration // a Retry waits at least so long
 }
 
 func (e *Error) Error() string {

@@ -81,7 +81,7 @@ func (g *guarded) persist(ctx context.Context, v *visit) (json.RawMessage, *halt
 		if i < 0 || used[i] >= g.retry[i].attempts {
 			return nil, h
 		}
-		v.run.options.Sleep(ctx, g.retry[i].delay(used[i], v.run.options.Rand))
+		v.run.options.Sleep(ctx, max(g.retry[i].delay(used[i], v.run.options.Rand), h.cause.RetryAfter))
 		if ctx.Err() != nil {
 			return nil, &halt{}
 		}

@@ -71,6 +71,24 @@ func TestRetryWaitsInRealTime(t *testing.T) {
 	})
 }
 
+// An error that asks for a longer pause than its Retry has gets it; a shorter one changes nothing.
+func TestRetryAfter(t *testing.T) {
+	asked := []time.Duration{10 * time.Second, time.Second, 0}
+	m := load(t, retried(`{"ErrorEquals": ["X"]}`), handlers{"F": func(context.Context, json.RawMessage) (json.RawMessage, error) {
+		if len(asked) == 0 {
+			return nil, nil
+		}
+		after := asked[0]
+		asked = asked[1:]
+		return nil, &asl.Error{Name: "X", RetryAfter: after}
+	}})
+	clock := newClock()
+	result := m.Run(t.Context(), asl.Execution{}, asl.Options{Now: clock.now, Sleep: clock.sleep})
+	if want := []time.Duration{10 * time.Second, 2 * time.Second, 4 * time.Second}; result.Status != asl.Succeeded || !slices.Equal(clock.sleeps, want) {
+		t.Errorf("%s after waits %v, want %v", result.Status, clock.sleeps, want)
+	}
+}
+
 // Each retrier counts its own attempts; the first that names an error alone decides; RetryCount counts them all.
 func TestRetriersCountApart(t *testing.T) {
 	const two = `{"ErrorEquals": ["X", "Y"], "MaxAttempts": 2}, {"ErrorEquals": ["Z"], "IntervalSeconds": 5}`

@@ -54,7 +54,7 @@ func task[In, Out any](log *slog.Logger, handle func(context.Context, In) (Out, 
 			telemetry.LogFailure(ctx, log.With(telemetry.Facts(input)...), err, time.Since(began))
 		}
 		if failure, ok := errors.AsType[*lambdaedge.Failure](err); ok {
-			return nil, &asl.Error{Name: failure.Name, Cause: failure.Cause}
+			return nil, &asl.Error{Name: failure.Name, Cause: failure.Cause, RetryAfter: lambdaedge.RetryAfter(err)}
 		}
 		return out, err
 	}

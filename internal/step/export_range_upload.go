@@ -36,13 +36,9 @@ type ExportRangeUploadOut struct {
 	Parts int `json:"parts"` // moved by this call
 }
 
-const (
-	// lastStart is the time before the worker's deadline after which it begins no further part, unless parts have
-	// proved to take longer.
-	lastStart = 2 * time.Minute
-	// maxHonoured bounds how long a worker sleeps on a provider's Retry-After before it hands the error on.
-	maxHonoured = 30 * time.Second
-)
+// lastStart is the time before the worker's deadline after which it begins no further part, unless parts have proved to
+// take longer.
+const lastStart = 2 * time.Minute
 
 // Handle runs the step.
 func (s ExportRangeUpload) Handle(ctx context.Context, in ExportRangeUploadIn) (ExportRangeUploadOut, error) {
@@ -55,7 +51,6 @@ func (s ExportRangeUpload) Handle(ctx context.Context, in ExportRangeUploadIn) (
 		err = b.outOfTime(err)
 	}
 	if err != nil {
-		honourRetryAfter(ctx, err)
 		return ExportRangeUploadOut{}, err
 	}
 	return ExportRangeUploadOut{Parts: b.moved}, nil
@@ -168,16 +163,4 @@ func (b *batch) outOfTime(err error) error {
 		return backup.E(backup.ProviderTimeout, "file %s: part %d takes longer than a worker has: %w", b.in.File, b.missing[0], err)
 	}
 	return err
-}
-
-// honourRetryAfter waits as the provider asked before the state machine, which cannot know, tries again.
-func honourRetryAfter(ctx context.Context, err error) {
-	var e *backup.Error
-	if !errors.As(err, &e) || e.RetryAfter <= 0 {
-		return
-	}
-	select {
-	case <-time.After(min(e.RetryAfter, maxHonoured)):
-	case <-ctx.Done():
-	}
 }

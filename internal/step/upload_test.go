@@ -2,7 +2,6 @@ package step_test
 
 import (
 	"context"
-	"errors"
 	"io"
 	"strings"
 	"sync"
@@ -119,25 +118,6 @@ func TestBatchUnfinished(t *testing.T) {
 			r.wantKind(err, tc.kind, tc.name)
 			if got := r.file(job.JobID, "files").Recorded.Parts; got != tc.want {
 				t.Errorf("%s: %d parts recorded, want %d", tc.name, got, tc.want)
-			}
-		})
-	}
-}
-
-// A provider's Retry-After is honoured by the worker, within bounds, before the state machine comes again.
-func TestRetryAfterIsHonoured(t *testing.T) {
-	for _, tc := range []struct{ asked, want time.Duration }{{0, 0}, {7 * time.Second, 7 * time.Second}, {time.Hour, 30 * time.Second}} {
-		synctest.Test(t, func(t *testing.T) {
-			r := rigOn(t, backuptest.NewMemoryStore())
-			r.site(smallSite())
-			job := r.running()
-			out := r.open(job, "files")
-			r.exports.of("files").onRange = []error{&backup.Error{Kind: backup.ProviderUnavailable, RetryAfter: tc.asked, Err: errors.New("503")}}
-			began := time.Now()
-			_, err := r.exportRangeUpload().Handle(t.Context(), rangeIn(job, out, backup.Batch{First: 1, Last: 1}))
-			r.wantKind(err, backup.ProviderUnavailable, "the range")
-			if took := time.Since(began); took != tc.want {
-				t.Errorf("asked for %s, waited %s", tc.asked, took)
 			}
 		})
 	}
