@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/provider"
 )
 
 // Config says how the service runs on this machine. DefaultConfig fills what is seldom changed.
@@ -16,8 +17,9 @@ type Config struct {
 	Now     func() time.Time
 
 	S3         S3
-	VersityGW  string   // path of the program; "": found beside ours, in bin/ or in PATH
-	AllowHosts []string // exceptions from "public addresses only" for export URLs, see provider.ParseGuard
+	VersityGW  string            // path of the program; "": found beside ours, in bin/ or in PATH
+	AllowHosts []string          // exceptions from "public addresses only" for export URLs, see provider.ParseGuard
+	Patience   provider.Timeouts // with exports; zero: the client's own
 
 	Issuer   string // OIDC issuer; "": one local user
 	Audience string // of its tokens

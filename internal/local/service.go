@@ -159,7 +159,7 @@ func (s *Service) openExports() error {
 	}
 	secrets := provider.SecretDir(filepath.Join(s.config.DataDir, "secrets"))
 	s.exports = provider.New(provider.Config{
-		Guard: guard, Secrets: secrets, UserAgent: "Sitevault/" + s.config.Version, Now: s.config.Now, Log: s.config.Log,
+		Guard: guard, Secrets: secrets, Timeouts: s.config.Patience, UserAgent: "Sitevault/" + s.config.Version, Now: s.config.Now, Log: s.config.Log,
 	})
 	return nil
 }
