@@ -11,7 +11,7 @@ LDFLAGS  := -s -w -X main.version=$(VERSION)
 FUZZTIME ?= 20000x
 
 # Packages whose work runs in several goroutines.
-CONCURRENT := asl client demo events exportd local provider push s3store sqlite transfer versitygw
+CONCURRENT := asl client demo events exportd httpserver local provider push s3store sqlite transfer versitygw
 
 # installed is true when the program bin/$(1) was built from version $(2).
 installed = go version -m $(BIN)/$(1) 2>/dev/null | awk '$$1 == "mod" && $$3 == "$(2)" { found = 1 } END { exit !found }'

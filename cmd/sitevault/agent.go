@@ -20,6 +20,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sitevault/sitevault/internal/exportd"
+	"github.com/sitevault/sitevault/internal/httpserver"
 )
 
 const agentHelp = `Export a site to the service: its folder as "files" and its database as "database", each as one zip archive.
@@ -29,8 +30,8 @@ Databases: MySQL and MariaDB (mysqldump or mariadb-dump must be installed), Post
 A URL with a password belongs into $SITEVAULT_AGENT_DATABASE rather than on the command line, where other users of the
 machine can read it.
 
-Without --token-file anybody who reaches the agent can read the site, so it then listens on this machine only. The agent
-speaks plain HTTP: let a web server with a certificate stand before it where others can listen on the way. The service
+Without --token-file anybody who reaches the agent can read the site, so it then listens on this machine only and refuses
+requests that a web page could make: those that name another host or come from another origin. The agent speaks plain HTTP: let a web server with a certificate stand before it where others can listen on the way. The service
 sends a secret unencrypted only to hosts that it was told to allow.`
 
 const agentExample = `  sitevault agent --files /var/www/shop
@@ -45,6 +46,7 @@ type agentFlags struct {
 	listen    string
 	dir       string
 	tokenFile string
+	limits    limitFlags
 	exclude   []string
 	empty     bool
 	keep      time.Duration
@@ -68,6 +70,7 @@ func (p *program) agentCommand() *cobra.Command {
 	flags.BoolVar(&f.empty, "allow-empty", false, "export --files also when it holds nothing, which may mean that its disk is not mounted")
 	flags.DurationVar(&f.keep, "keep", exportd.DefaultKeepFor, "drop a snapshot this long after its last use")
 	flags.StringVar(&f.maxBytes, "max-bytes", "", "most that all snapshots together may take, such as 50GB (default: what the disk has)")
+	f.limits.register(flags)
 	p.logFlags(cmd, &f.log)
 	p.fromEnvironment(cmd, "SITEVAULT_AGENT_")
 	flags.SortFlags = false
@@ -87,12 +90,16 @@ func (p *program) agent(ctx context.Context, f agentFlags) (err error) {
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", f.listen)
+	limits, err := f.limits.limits()
 	if err != nil {
-		return fmt.Errorf("listen: %w", err)
+		return err
+	}
+	listener, err := httpserver.Listen(f.listen, limits, config.Log)
+	if err != nil {
+		return err
 	}
 	defer listener.Close()
-	if config.Token == "" && !loopback(listener.Addr()) {
+	if config.Token == "" && !listener.Loopback() {
 		return usage("--listen %s: without --token-file anybody who reaches it could read the site; set one, or listen on 127.0.0.1", f.listen)
 	}
 	exports, err := exportd.New(ctx, config)
@@ -102,11 +109,6 @@ func (p *program) agent(ctx context.Context, f agentFlags) (err error) {
 	defer func() { err = errors.Join(err, exports.Close()) }()
 	p.announceAgent(p.out, reachable(listener.Addr()), config, f)
 	return serveHTTP(ctx, listener, exports, config.Log)
-}
-
-func loopback(a net.Addr) bool {
-	addr, err := netip.ParseAddrPort(a.String())
-	return err == nil && addr.Addr().Unmap().IsLoopback()
 }
 
 // reachable is the address under which others find a listener: one on all addresses goes by the machine's name.
@@ -192,10 +194,9 @@ func (p *program) announceAgent(w io.Writer, address string, c exportd.Config, f
 	fmt.Fprintln(w)
 }
 
-// serveHTTP serves until ctx ends and then lets running answers end for a while. While it serves their time is not
-// bounded: an archive is read in one request by services that ask for no ranges.
+// serveHTTP serves until ctx ends and then lets running answers end for a while.
 func serveHTTP(ctx context.Context, l net.Listener, h http.Handler, log *slog.Logger) error {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelWarn)}
+	server := httpserver.New(h, log)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(l) }()
 	select {

@@ -38,6 +38,7 @@ const serveExample = `  sitevault serve --allow-host 127.0.0.1:8421
 // serveFlags are what only the command line knows.
 type serveFlags struct {
 	data      string
+	limits    limitFlags
 	logFormat string
 	logLevel  string
 }
@@ -50,6 +51,7 @@ func (p *program) serveCommand() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	flags.StringVar(&config.Listen, "listen", config.Listen, "address to listen on; port 0 takes a free one")
+	f.limits.register(flags)
 	flags.StringVar(&config.S3.Endpoint, "s3-endpoint", "", "URL of an S3 storage (default: an S3 server on a folder, started for you)")
 	flags.StringVar(&config.S3.Bucket, "s3-bucket", "", "bucket for the archives; must exist at --s3-endpoint")
 	flags.StringVar(&config.S3.Region, "s3-region", "us-east-1", "region of --s3-endpoint")
@@ -58,6 +60,7 @@ func (p *program) serveCommand() *cobra.Command {
 	flags.StringSliceVar(&config.AllowHosts, "allow-host", nil, "address, block or name that exports may come from although it is not public, and that secrets are sent to without TLS (repeatable)")
 	flags.StringVar(&config.Issuer, "issuer", "", "OpenID Connect issuer whose tokens are accepted (default: no sign-in, one local user)")
 	flags.StringVar(&config.Audience, "audience", "", "audience that the tokens of --issuer must have")
+	flags.StringVar(&config.MetricsListen, "metrics-listen", "", "loopback address for /metrics (default: with the API, and with --issuer nowhere)")
 	flags.DurationVar(&config.Policy.JobTimeout, "job-timeout", config.Policy.JobTimeout, "a backup is given up after this time; at most 6h")
 	flags.DurationVar(&config.Policy.FailedKeep, "failed-keep", config.Policy.FailedKeep, "a failed backup is deleted after this time")
 	flags.DurationVar(&config.Policy.RetryWindow, "retry-window", config.Policy.RetryWindow, "parts of a failed backup wait this long for a retry")
@@ -132,6 +135,9 @@ func (p *program) serve(cmd *cobra.Command, c local.Config, f serveFlags) (err e
 	if c.DataDir, err = filepath.Abs(f.data); err != nil {
 		return err
 	}
+	if c.Limits, err = f.limits.limits(); err != nil {
+		return err
+	}
 	c.Version, c.Now = p.version, p.now
 	if p.getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
@@ -144,7 +150,7 @@ func (p *program) serve(cmd *cobra.Command, c local.Config, f serveFlags) (err e
 		return err
 	}
 	defer func() { err = errors.Join(err, service.Close()) }()
-	p.announceService(p.out, service.URL(), c)
+	p.announceService(p.out, service.URL(), service.MetricsURL(), c)
 	return service.Serve(cmd.Context())
 }
 
@@ -178,8 +184,11 @@ func (p *program) completeServe(c *local.Config) error {
 	return nil
 }
 
-func (p *program) announceService(w io.Writer, address string, c local.Config) {
+func (p *program) announceService(w io.Writer, address, metrics string, c local.Config) {
 	fmt.Fprintf(w, "Sitevault %s listens on %s\n", p.version, address)
+	if metrics != "" {
+		fmt.Fprintf(w, "Metrics are at %s/metrics\n", metrics)
+	}
 	fmt.Fprintf(w, "Data lies in %s\n", c.DataDir)
 	if c.S3.Endpoint != "" {
 		fmt.Fprintf(w, "Archives lie in bucket %s at %s\n", c.S3.Bucket, c.S3.Endpoint)

@@ -29,6 +29,8 @@ func Config(tb testing.TB, storage *Storage) local.Config {
 // Service is the service in this process.
 type Service struct {
 	Client
+	MetricsURL string // "": with the API
+
 	config local.Config
 	open   *local.Service
 	cancel func()
@@ -57,7 +59,7 @@ func (s *Service) start() {
 	if s.open, err = local.Open(context.Background(), s.config); err != nil {
 		s.tb.Fatal(err)
 	}
-	s.URL = s.open.URL()
+	s.URL, s.MetricsURL = s.open.URL(), s.open.MetricsURL()
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel, s.served = cancel, make(chan error, 1)
 	go func() { s.served <- s.open.Serve(ctx) }()

@@ -143,6 +143,8 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request, sn *snapshot) erro
 	h.Set("ETag", sn.etag)
 	h.Set("Content-Type", "application/zip")
 	h.Set("Cache-Control", "private, no-transform") // a proxy that recompresses would change bytes and weaken the ETag
+	// An archive is read for hours, and by services that ask for no ranges in one request.
+	_ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) // a writer without deadlines needs none lifted
 	http.ServeContent(w, r, "", sn.created, f)
 	s.touch(sn)
 	return nil

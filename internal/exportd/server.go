@@ -19,6 +19,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/sitevault/sitevault/internal/httpserver"
 )
 
 const (
@@ -64,7 +66,7 @@ func (r *Report) note(format string, args ...any) {
 type Config struct {
 	Exports      map[string]Source // by the name in the URL: "files" is served at /files
 	Dir          string            // holds the snapshots; private to one server, created if absent, never inside an exported folder
-	Token        string            // bearer token; empty: no check, which only a loopback listener may have
+	Token        string            // bearer token; empty: requests are checked by httpserver.LocalOnly, for a loopback listener
 	KeepFor      time.Duration     // a snapshot is dropped this long after its last use
 	ShareFor     time.Duration
 	MaxBytes     int64 // bound on all snapshots together; 0: the disk is the bound
@@ -228,6 +230,14 @@ func (s *Server) Close() error {
 }
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	answer := http.Handler(http.HandlerFunc(s.answer))
+	if s.config.Token == "" {
+		answer = httpserver.LocalOnly(answer)
+	}
+	answer.ServeHTTP(w, r)
+}
+
+func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 	if err := s.route(w, r); err != nil {
 		writeProblem(w, err)
 	}

@@ -76,9 +76,12 @@ func only(source exportd.Source) map[string]exportd.Source {
 	return map[string]exportd.Source{"files": source}
 }
 
+// local is how a service on the same machine calls an agent.
+const local = "http://127.0.0.1:8421"
+
 // ask sends one request straight to the handler; headers are name, value pairs.
 func ask(h http.Handler, method, path string, headers ...string) *httptest.ResponseRecorder {
-	r := httptest.NewRequest(method, path, nil)
+	r := httptest.NewRequest(method, local+path, nil)
 	for i := 0; i < len(headers); i += 2 {
 		r.Header.Add(headers[i], headers[i+1])
 	}
@@ -112,6 +115,33 @@ func wantProblem(t *testing.T, w *httptest.ResponseRecorder, status int) string 
 		t.Errorf("problem %s: %v", w.Body, err)
 	}
 	return p.Detail
+}
+
+// TestForeignPages: an agent without a token tells nothing to a web page in the browser of this machine's user, neither under a
+// name that the page binds to this machine nor across origins, and makes no snapshot for it. One with a token needs no such rule.
+func TestForeignPages(t *testing.T) {
+	for name, change := range map[string]func(*http.Request){
+		"rebound name": func(r *http.Request) { r.Host = "evil.example" },
+		"other origin": func(r *http.Request) { r.Header.Set("Origin", "https://evil.example") },
+		"image":        func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
+	} {
+		for _, token := range []string{"", "s3cret"} {
+			exports := new(counter)
+			server := start(t, exportd.Config{Exports: only(exports), Token: token})
+			for _, path := range []string{"/files", "/none", "/healthz"} {
+				r, w := httptest.NewRequest(http.MethodGet, local+path, nil), httptest.NewRecorder()
+				r.Header.Set("Authorization", "Bearer s3cret")
+				change(r)
+				server.ServeHTTP(w, r)
+				if (w.Code == http.StatusUnauthorized) != (token == "") {
+					t.Errorf("%s, token %q: %s: %d %s", name, token, path, w.Code, w.Body)
+				}
+			}
+			if made := exports.made.Load() > 0; made != (token != "") {
+				t.Errorf("%s, token %q: a snapshot was made: %t", name, token, made)
+			}
+		}
+	}
 }
 
 // TestContract walks the contract over a real connection: every answer's status and headers.
@@ -436,7 +466,7 @@ func TestExpiryWhileServing(t *testing.T) {
 		s := start(t, exportd.Config{Exports: only(new(counter)), Dir: dir, KeepFor: time.Hour})
 		whole := ask(s, "GET", "/files").Body.Bytes()
 		slow := &slowWriter{ResponseRecorder: httptest.NewRecorder(), pause: 2 * time.Hour}
-		s.ServeHTTP(slow, httptest.NewRequest("GET", "/files", nil))
+		s.ServeHTTP(slow, httptest.NewRequest("GET", local+"/files", nil))
 		if slow.paused != 1 || !bytes.Equal(slow.Body.Bytes(), whole) {
 			t.Errorf("got %d of %d bytes", slow.Body.Len(), len(whole))
 		}

@@ -17,46 +17,6 @@ import (
 	"github.com/sitevault/sitevault/internal/identity"
 )
 
-// Without sign-in, only requests that name a loopback host and come from no other origin are the user's.
-func TestOneUser(t *testing.T) {
-	for _, tc := range []struct {
-		name, method, host string
-		header             map[string]string
-		ok                 bool
-	}{
-		{"the command line", "POST", "127.0.0.1:8420", nil, true},
-		{"by name", "POST", "localhost:8420", nil, true},
-		{"without a port", "GET", "localhost", nil, true},
-		{"IPv6", "DELETE", "[::1]:8420", nil, true},
-		{"IPv6 without a port", "GET", "[::1]", nil, true},
-		{"another loopback address", "GET", "127.9.9.9:80", nil, true},
-		{"our own page", "POST", "127.0.0.1:8420", map[string]string{"Origin": "http://127.0.0.1:8420", "Sec-Fetch-Site": "same-origin"}, true},
-		{"typed into the browser", "GET", "127.0.0.1:8420", map[string]string{"Sec-Fetch-Site": "none"}, true},
-
-		{"a name bound to loopback by its owner", "GET", "rebound.example:8420", nil, false},
-		{"a name that begins like ours", "GET", "localhost.example:8420", nil, false},
-		{"a name that begins like an address", "GET", "127.0.0.1.nip.example:8420", nil, false},
-		{"another address", "GET", "192.168.1.5:8420", nil, false},
-		{"any address", "GET", "0.0.0.0:8420", nil, false},
-		{"no host", "GET", "", nil, false},
-		{"two hosts", "GET", "localhost,example.org", nil, false},
-		{"another page's form", "POST", "127.0.0.1:8420", map[string]string{"Sec-Fetch-Site": "cross-site"}, false},
-		{"another port's page", "POST", "127.0.0.1:8420", map[string]string{"Origin": "http://127.0.0.1:9999"}, false},
-		{"another page of an old browser", "DELETE", "127.0.0.1:8420", map[string]string{"Origin": "https://example.org"}, false},
-		{"a sandboxed page", "POST", "127.0.0.1:8420", map[string]string{"Origin": "null"}, false},
-	} {
-		r := httptest.NewRequestWithContext(t.Context(), tc.method, "/v1/backup", nil)
-		r.Host = tc.host
-		for k, v := range tc.header {
-			r.Header.Set(k, v)
-		}
-		user, err := identity.OneUser("local")(r)
-		if tc.ok != (err == nil) || (tc.ok && user != "local") || (!tc.ok && (user != "" || !backup.Is(err, backup.Unauthenticated))) {
-			t.Errorf("%s: %q, %v", tc.name, user, err)
-		}
-	}
-}
-
 // issuer is an OpenID provider on the loopback interface.
 type issuer struct {
 	*testing.T

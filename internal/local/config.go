@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/httpserver"
 	"github.com/sitevault/sitevault/internal/provider"
 )
 
@@ -12,6 +13,7 @@ import (
 type Config struct {
 	DataDir string // holds the database, the secrets and, unless S3 names another storage, the objects
 	Listen  string // host:port; only loopback unless Issuer is set
+	Limits  httpserver.Limits
 	Version string
 	Log     *slog.Logger
 	Now     func() time.Time
@@ -23,6 +25,8 @@ type Config struct {
 
 	Issuer   string // OIDC issuer; "": one local user
 	Audience string // of its tokens
+	// MetricsListen is a loopback address for /metrics; "": with the API, and with an issuer nowhere.
+	MetricsListen string
 
 	Policy     backup.Policy
 	Executions int           // state machine executions at work at a time, not counting those that wait for a provider or a retry
@@ -43,7 +47,7 @@ type S3 struct {
 // a large object together takes the storage as long as it takes a function to die on AWS, so that the policy is the same.
 func DefaultConfig(dataDir string) Config {
 	return Config{
-		DataDir: dataDir, Listen: "127.0.0.1:8420", Now: time.Now, Log: slog.Default(),
+		DataDir: dataDir, Listen: "127.0.0.1:8420", Limits: httpserver.DefaultLimits(), Now: time.Now, Log: slog.Default(),
 		S3: S3{Bucket: "sitevault"}, Policy: backup.DefaultPolicy(), Executions: 16, SweepEvery: 2 * time.Second,
 	}
 }

@@ -2,10 +2,11 @@ package local
 
 import (
 	"context"
+	"fmt"
 	"net/http"
-	"net/netip"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/httpserver"
 	"github.com/sitevault/sitevault/internal/step"
 	"github.com/sitevault/sitevault/internal/telemetry"
 )
@@ -22,16 +23,31 @@ func (s *Service) measured() (step.Exporter, step.Uploader) {
 	return telemetry.Exports(s.exports, s.metrics, nil, now), telemetry.Uploads(s.storage, s.metrics, now)
 }
 
-// onThisMachine answers callers on the same machine only: the numbers are those of all users together, and who scrapes
-// them has no token. A request that a proxy passes on comes from elsewhere.
-func onThisMachine(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		peer, err := netip.ParseAddrPort(r.RemoteAddr)
-		passedOn := r.Header.Get("Forwarded") != "" || r.Header.Get("X-Forwarded-For") != ""
-		if err != nil || !peer.Addr().Unmap().IsLoopback() || passedOn {
-			http.Error(w, "only for callers on the same machine", http.StatusForbidden)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
+// metricsServer serves /metrics on a loopback address of its own.
+type metricsServer struct {
+	listener *httpserver.Listener
+	server   *http.Server
+}
+
+func (s *Service) listenForMetrics() error {
+	l, err := httpserver.Listen(s.config.MetricsListen, s.config.Limits, s.config.Log)
+	if err != nil {
+		return fmt.Errorf("metrics: %w", err)
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", s.metrics)
+	s.metricsServer = &metricsServer{l, httpserver.New(httpserver.LocalOnly(mux), s.config.Log)}
+	if !l.Loopback() {
+		return fmt.Errorf("metrics: listen on %s: they are those of all users together and need no sign-in; use a loopback address", l.Addr())
+	}
+	return nil
+}
+
+// serve answers until ctx ends.
+func (m *metricsServer) serve(ctx context.Context) error {
+	defer context.AfterFunc(ctx, func() { _ = m.server.Close() })()
+	if err := m.server.Serve(m.listener); ctx.Err() == nil {
+		return err
+	}
+	return nil
 }

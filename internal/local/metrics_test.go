@@ -4,13 +4,12 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"testing"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/backuptest"
 	"github.com/sitevault/sitevault/internal/e2e"
-	"github.com/sitevault/sitevault/internal/local"
 )
 
 // /metrics counts every job, file and part of a done and a failed backup once.
@@ -63,30 +62,34 @@ func metrics(t *testing.T, url string) string {
 	return string(text)
 }
 
-// Only who calls from the same machine, and directly, gets the numbers.
-func TestMetricsElsewhere(t *testing.T) {
-	h := local.OnThisMachine(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }))
-	for _, tc := range []struct {
-		peer, header string
-		want         int
-	}{
-		{"127.0.0.1:5", "", 204},
-		{"[::1]:5", "", 204},
-		{"[::ffff:127.0.0.1]:5", "", 204},
-		{"192.0.2.1:5", "", 403},
-		{"[2001:db8::1]:5", "", 403},
-		{"", "", 403},
-		{"127.0.0.1:5", "X-Forwarded-For", 403},
-		{"127.0.0.1:5", "Forwarded", 403},
+// With sign-in, when anybody may connect, the numbers are not where the API is but on a loopback address of their own, and
+// like those without sign-in they are no web page's.
+func TestMetricsWithSignIn(t *testing.T) {
+	e2e.VersityGW(t)
+	c := signedIn(t, backuptest.NewIssuer(t), nil)
+	c.MetricsListen = "127.0.0.1:0"
+	s := e2e.Start(t, c)
+	if text := metrics(t, s.MetricsURL); !strings.Contains(text, "sitevault_") {
+		t.Errorf("no metrics: %s", text)
+	}
+	for name, change := range map[string]func(*http.Request){
+		"beside the API": func(r *http.Request) { r.URL.Host = strings.TrimPrefix(s.URL, "http://") },
+		"rebound name":   func(r *http.Request) { r.Host = "evil.example" },
+		"other origin":   func(r *http.Request) { r.Header.Set("Origin", "https://evil.example") },
 	} {
-		r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
-		r.RemoteAddr = tc.peer
-		if tc.header != "" {
-			r.Header.Set(tc.header, "for=192.0.2.1")
+		r, err := http.NewRequest(http.MethodGet, s.MetricsURL+"/metrics", nil)
+		if err != nil {
+			t.Fatal(err)
 		}
-		w := httptest.NewRecorder()
-		if h.ServeHTTP(w, r); w.Code != tc.want {
-			t.Errorf("%s %s: %d, want %d", tc.peer, tc.header, w.Code, tc.want)
+		change(r)
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode < 400 || strings.Contains(string(text), "sitevault_") {
+			t.Errorf("%s: %s, %v: %s", name, resp.Status, err, text)
 		}
 	}
 }

@@ -39,6 +39,8 @@ func TestOpenFails(t *testing.T) {
 		"no address":            {func(c *local.Config) { c.Listen = "127.0.0.1" }, "127.0.0.1"},
 		"all IPv4 addresses":    {func(c *local.Config) { c.Listen = "0.0.0.0:0" }, "issuer"},
 		"all addresses":         {func(c *local.Config) { c.Listen = ":0" }, "issuer"},
+		"metrics for all":       {func(c *local.Config) { c.MetricsListen = ":0" }, "loopback"},
+		"metrics' port in use":  {func(c *local.Config) { c.MetricsListen = taken.Addr().String() }, taken.Addr().String()},
 		"unknown issuer":        {func(c *local.Config) { c.Issuer = "http://127.0.0.1:1" }, "http://127.0.0.1:1"},
 		"allowed host":          {func(c *local.Config) { c.AllowHosts = []string{"http://127.0.0.1/"} }, `"http://127.0.0.1/"`},
 		"no S3 server":          {func(c *local.Config) { c.VersityGW = filepath.Join(c.DataDir, "none") }, "none"},
@@ -201,18 +203,21 @@ func TestForeignPages(t *testing.T) {
 		"other origin":         func(r *http.Request) { r.Header.Set("Origin", "https://evil.example") },
 		"cross-site":           func(r *http.Request) { r.Header.Set("Sec-Fetch-Site", "cross-site") },
 	} {
-		r, err := http.NewRequest(http.MethodPost, s.URL+"/v1/ticket", nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		change(r)
-		resp, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp.Body.Close()
-		if resp.StatusCode != http.StatusUnauthorized {
-			t.Errorf("%s: %d", name, resp.StatusCode)
+		for _, route := range []string{"POST /v1/ticket", "GET /v1/site", "GET /v1/openapi.json", "GET /metrics", "GET /ws?ticket=x", "GET /none"} {
+			method, path, _ := strings.Cut(route, " ")
+			r, err := http.NewRequest(method, s.URL+path, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			change(r)
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != http.StatusUnauthorized {
+				t.Errorf("%s: %s: %d", name, route, resp.StatusCode)
+			}
 		}
 	}
 }

@@ -10,7 +10,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"sync"
@@ -21,6 +20,7 @@ import (
 	"github.com/sitevault/sitevault/internal/api"
 	"github.com/sitevault/sitevault/internal/asl"
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/httpserver"
 	"github.com/sitevault/sitevault/internal/identity"
 	"github.com/sitevault/sitevault/internal/provider"
 	"github.com/sitevault/sitevault/internal/push"
@@ -36,21 +36,22 @@ import (
 
 // Service is the running service.
 type Service struct {
-	config     Config
-	listener   net.Listener
-	server     *http.Server
-	store      *sqlite.Store
-	storage    *s3store.Store
-	gateway    *versitygw.Server // nil with a storage of the operator's own
-	exports    *provider.Client
-	status     step.Status
-	hub        *push.Hub
-	metrics    *telemetry.Registry
-	executions *executions
-	cleaner    step.Cleaner
-	backups    step.Backups
-	sweep      step.Sweep
-	clock      schedule.Clock
+	config        Config
+	listener      *httpserver.Listener
+	server        *http.Server
+	metricsServer *metricsServer // nil without an address of its own
+	store         *sqlite.Store
+	storage       *s3store.Store
+	gateway       *versitygw.Server // nil with a storage of the operator's own
+	exports       *provider.Client
+	status        step.Status
+	hub           *push.Hub
+	metrics       *telemetry.Registry
+	executions    *executions
+	cleaner       step.Cleaner
+	backups       step.Backups
+	sweep         step.Sweep
+	clock         schedule.Clock
 }
 
 // Open starts everything but the service itself; Serve then runs it and Close ends it. On an error nothing is left.
@@ -64,7 +65,7 @@ func Open(ctx context.Context, c Config) (_ *Service, err error) {
 	if err := os.MkdirAll(filepath.Join(c.DataDir, "secrets", backup.LocalUser), 0o700); err != nil {
 		return nil, fmt.Errorf("data folder: %w", err)
 	}
-	if s.listener, err = s.listen(); err != nil {
+	if err := s.listen(); err != nil {
 		return nil, err
 	}
 	// The store's lock keeps a second service from the folder, and with it from our S3 server's files.
@@ -86,16 +87,17 @@ func Open(ctx context.Context, c Config) (_ *Service, err error) {
 	return s, nil
 }
 
-func (s *Service) listen() (net.Listener, error) {
-	l, err := net.Listen("tcp", s.config.Listen)
-	if err != nil {
-		return nil, fmt.Errorf("listen: %w", err)
+func (s *Service) listen() (err error) {
+	if s.listener, err = httpserver.Listen(s.config.Listen, s.config.Limits, s.config.Log); err != nil {
+		return err
 	}
-	addr, err := netip.ParseAddrPort(l.Addr().String())
-	if s.config.Issuer == "" && (err != nil || !addr.Addr().IsLoopback()) {
-		return nil, errors.Join(fmt.Errorf("listen on %s: without an OIDC issuer anybody who reaches it could read every backup; use a loopback address or set --issuer", l.Addr()), l.Close())
+	if s.config.Issuer == "" && !s.listener.Loopback() {
+		return fmt.Errorf("listen on %s: without an OIDC issuer anybody who reaches it could read every backup; use a loopback address or set --issuer", s.listener.Addr())
 	}
-	return l, nil
+	if s.config.MetricsListen != "" {
+		return s.listenForMetrics()
+	}
+	return nil
 }
 
 func (s *Service) openStorage(ctx context.Context) (err error) {
@@ -205,12 +207,21 @@ func (s *Service) openAPI(ctx context.Context) error {
 		Backups: s.backups, Sites: step.Sites{Store: s.store, Schedules: s.clock, Now: s.now}, Status: s.status,
 		Objects: s.storage, Tickets: s.store, Identify: identify, Secret: rand.Text, Now: s.now, Version: s.config.Version, Log: s.config.Log,
 	}))
-	mux.Handle("GET /metrics", onThisMachine(s.metrics))
 	sockets, closeSockets := context.WithCancel(context.Background())
 	mux.Handle("/ws", until(sockets, push.Socket{Hub: s.hub, Status: s.status, Take: s.takeTicket, Log: s.config.Log}))
-	s.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute}
+	s.server = httpserver.New(s.guarded(mux), s.config.Log)
 	s.server.RegisterOnShutdown(closeSockets)
 	return nil
+}
+
+// guarded answers without sign-in what only this machine may ask for. With it anybody may connect, and a proxy on this machine
+// looks like this machine: the numbers, which are those of all users together, then have a listener of their own or none.
+func (s *Service) guarded(mux *http.ServeMux) http.Handler {
+	if s.config.Issuer != "" {
+		return mux
+	}
+	mux.Handle("GET /metrics", s.metrics)
+	return httpserver.LocalOnly(mux)
 }
 
 // until ends the requests of next with the service as well: net/http leaves sockets to their handlers.
@@ -253,6 +264,14 @@ func (s *Service) executionEnded(ctx context.Context, jobID string, attempt int,
 // URL is the base URL of the API.
 func (s *Service) URL() string { return "http://" + s.listener.Addr().String() }
 
+// MetricsURL is where /metrics is when it has an address of its own, else "".
+func (s *Service) MetricsURL() string {
+	if s.metricsServer == nil {
+		return ""
+	}
+	return "http://" + s.metricsServer.listener.Addr().String()
+}
+
 // Serve resumes what was under way when the program last ended, and runs until ctx ends.
 func (s *Service) Serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
@@ -266,8 +285,15 @@ func (s *Service) Serve(ctx context.Context) error {
 	loops.Go(func() { every(ctx, s.config.SweepEvery, s.sweepOnce) })
 	loops.Go(func() { every(ctx, sweepsToPurge*s.config.SweepEvery, s.purgeOnce) })
 	loops.Go(func() { s.clock.Serve(ctx) })
-	served := make(chan error, 1)
+	served := make(chan error, 2)
 	go func() { served <- s.server.Serve(s.listener) }()
+	if s.metricsServer != nil {
+		loops.Go(func() {
+			if err := s.metricsServer.serve(ctx); err != nil {
+				served <- err
+			}
+		})
+	}
 	select {
 	case err := <-served:
 		return err
@@ -366,6 +392,7 @@ func (s *Service) Close() error {
 	}
 	closeIf(s.gateway != nil, func() error { return s.gateway.Close() })
 	closeIf(s.store != nil, func() error { return s.store.Close() })
+	closeIf(s.metricsServer != nil, func() error { return ignoreClosed(s.metricsServer.listener.Close()) })
 	closeIf(s.listener != nil, func() error { return ignoreClosed(s.listener.Close()) })
 	return errors.Join(errs...)
 }

@@ -1,4 +1,0 @@
-package local
-
-// OnThisMachine lets tests call from elsewhere, which loopback cannot.
-var OnThisMachine = onThisMachine
