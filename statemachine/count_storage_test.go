@@ -178,5 +178,5 @@ func (x thinExports) Range(context.Context, step.Export, backup.Pin, int64, int6
 // counter counts the executions that are started and stopped.
 type counter struct{ started, stopped int }
 
-func (c *counter) Start(context.Context, string, int) error { c.started++; return nil }
+func (c *counter) Start(context.Context, backup.Job) error { c.started++; return nil }
 func (c *counter) Stop(context.Context, string, int) error  { c.stopped++; return nil }
