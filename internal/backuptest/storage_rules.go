@@ -26,6 +26,7 @@ var storageUploadRules = []storageRule{
 	{"of two completions of one key one wins", completionsTogether},
 	{"a repeated completion changes nothing", repeatedCompletion},
 	{"an unknown upload is lost", unknownUpload},
+	{"a part that is refused before it is read is refused for that reason, each time", refusedEarly},
 	{"a body that fails keeps its kind and leaves no part", failingBodies},
 	{"a part with another checksum is refused", wrongPartChecksum},
 }
@@ -177,6 +178,36 @@ func unknownUpload(c storageCase) {
 	c.want(backup.UploadLost, "CompleteUpload", c.CompleteUpload(c.Context(), completion))
 	_, err = c.Head(c.Context(), storageKey)
 	c.want(backup.NotFound, "Head", err)
+}
+
+// A server that answers before it has read the part, and closes, resets the connection: its answer must not get lost.
+func refusedEarly(c storageCase) {
+	const tries, workers, size = 1_000, 4, 16 << 20 // more than the buffers between two sockets hold
+	id := c.create(storageKey, "token")
+	if err := c.AbortUpload(c.Context(), storageKey, id); err != nil {
+		c.Fatal(err)
+	}
+	outcome := together(workers, func(int) error {
+		for range tries / workers {
+			_, err := c.UploadPart(c.Context(), step.PartUpload{
+				Key: storageKey, UploadID: id, Number: 1, SizeBytes: size, Body: NewPartBody(io.LimitReader(zeros{}, size)),
+			})
+			if !backup.Is(err, backup.UploadLost) {
+				return fmt.Errorf("got %w", err)
+			}
+		}
+		return nil
+	})
+	if outcome[""] != workers {
+		c.Errorf("%v", outcome)
+	}
+}
+
+type zeros struct{}
+
+func (zeros) Read(p []byte) (int, error) {
+	clear(p)
+	return len(p), nil
 }
 
 // failingBody yields content and then fails.

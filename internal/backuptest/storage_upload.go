@@ -32,8 +32,12 @@ func (s *Storage) CreateUpload(ctx context.Context, key, token string) (uploadID
 
 // UploadPart implements step.Uploader. The part becomes visible when all of it has arrived; the last to arrive stands.
 func (s *Storage) UploadPart(ctx context.Context, p step.PartUpload) (etag string, err error) {
-	content, bodyErr := receive(ctx, p)
 	token, single := backup.SingleUploadToken(p.UploadID)
+	var content []byte
+	var bodyErr error
+	if single || s.knows(p.Key, p.UploadID) { // a part of an unknown upload is refused before it is read
+		content, bodyErr = receive(ctx, p)
+	}
 	err = s.do(ctx, "UploadPart", func() error {
 		u, err := s.upload(p.Key, p.UploadID)
 		if err != nil && !single {
@@ -105,6 +109,13 @@ func (s *Storage) upload(key, uploadID string) (*storageUpload, error) {
 		return nil, backup.E(backup.UploadLost, "no upload %s of %s", uploadID, key)
 	}
 	return u, nil
+}
+
+func (s *Storage) knows(key, uploadID string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, err := s.upload(key, uploadID)
+	return err == nil
 }
 
 // UploadedParts implements step.Uploader.

@@ -164,15 +164,21 @@ func (c *chunkedBody) abandon(cause error) bool {
 	return true
 }
 
-// stop waits for a read under way and fails every later one. It returns the error that the content ended with, nil
-// when it was read as announced or not to its end, the checksum, and whether all of it was read.
-func (c *chunkedBody) stop() (crc uint64, whole bool, err error) {
+// stop waits for a read under way and fails every later one. It returns what has been handed over, and the error that the content
+// ended with: nil when it was read as announced or not to its end.
+func (c *chunkedBody) stop() (sent, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	err = c.err
+	err := c.err
 	c.err = errStopped
 	if err == io.EOF || err == errStopped {
 		err = nil
 	}
-	return c.crc, c.ended && len(c.line) == 0, err
+	return sent{begun: c.begun, whole: c.ended && len(c.line) == 0, crc: c.crc}, err
+}
+
+// sent is how much of a part was handed over to the network: some of it, or all of it, and then its checksum.
+type sent struct {
+	begun, whole bool
+	crc          uint64
 }

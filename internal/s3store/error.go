@@ -63,9 +63,8 @@ type spoken struct{ error }
 func (s spoken) Unwrap() error { return s.error }
 
 func (s spoken) Error() string {
-	var response *awshttp.ResponseError
 	var request *smithyhttp.RequestSendError
-	if errors.As(s.error, &response) && response.HTTPStatusCode() > 0 || !errors.As(s.error, &request) {
+	if answered(s.error) || !errors.As(s.error, &request) {
 		return s.error.Error()
 	}
 	var errno syscall.Errno
@@ -79,6 +78,12 @@ func (s spoken) Error() string {
 		return "no answer in time"
 	}
 	return "no answer: the connection broke"
+}
+
+// answered tells whether err is what the storage has answered.
+func answered(err error) bool {
+	var response *awshttp.ResponseError
+	return errors.As(err, &response) && response.HTTPStatusCode() > 0
 }
 
 func isTimeout(err error) bool {

@@ -35,7 +35,7 @@ func (s *Store) sendObject(ctx context.Context, p step.PartUpload, body *chunked
 func (s *Store) stored(ctx context.Context, p step.PartUpload, token string, failed error) (etag string, err error) {
 	object, etag, err := s.head(ctx, p.Key)
 	if err != nil {
-		return "", failed
+		return "", truer(failed, err)
 	}
 	if _, err := io.Copy(io.Discard, p.Body); err != nil {
 		return "", fail(err, "read part %d of %s", p.Number, p.Key)

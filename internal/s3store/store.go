@@ -30,6 +30,8 @@ const (
 	maxAttempts = 4 // of the SDK, per call
 	maxBackoff  = 5 * time.Second
 
+	minContinueBytes = 2 << 20 // as the SDK's own
+
 	defaultRegion = "us-east-1" // of servers other than AWS, which only use it in signatures
 )
 
@@ -72,7 +74,7 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	client := s3.NewFromConfig(loaded, func(o *s3.Options) {
 		o.HTTPClient = quick
 		o.UsePathStyle = c.PathStyle
-		o.ContinueHeaderThresholdBytes = -1 // waiting for 100 Continue costs each part a round trip
+		o.ContinueHeaderThresholdBytes = c.continueBytes()
 		o.DisableLogOutputChecksumValidationSkipped = true
 		o.APIOptions = append(o.APIOptions, c.APIOptions...)
 		if c.Endpoint != "" {
@@ -80,6 +82,16 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 		}
 	})
 	return &Store{bucket: c.Bucket, client: client, presign: s3.NewPresignClient(client), patient: patient, foreign: c.Endpoint != ""}, nil
+}
+
+// continueBytes is the size from which a part waits for 100 Continue: where S3 refuses the part, its bytes are not sent at
+// all. That costs a round trip, which is little beside a part of 16 MiB. Other servers often say 100 before they look at
+// the request (versitygw), or never, which costs continueTimeout a part; their early answers are read all the same.
+func (c Config) continueBytes() int64 {
+	if c.Endpoint != "" {
+		return -1
+	}
+	return minContinueBytes
 }
 
 func (c Config) load() []func(*config.LoadOptions) error {

@@ -1,9 +1,12 @@
 package s3store
 
 import (
+	"bytes"
 	"context"
+	"io"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -14,8 +17,12 @@ const (
 	idleTimeout      = 60 * time.Second
 	idleConnsPerHost = 64
 
+	// continueTimeout bounds the wait for 100 Continue; the part is sent then.
+	continueTimeout = time.Second
 	// stallTimeout bounds one write: a server that takes nothing for so long is gone.
 	stallTimeout = time.Minute
+	// answerTimeout bounds how long a connection that takes no more stays open for its answer, which is here already.
+	answerTimeout = 10 * time.Second
 	// headerTimeout bounds the wait for an answer once the request is sent.
 	headerTimeout = time.Minute
 	// completeTimeout is headerTimeout of CompleteMultipartUpload. S3 answers at once and keeps the connection busy
@@ -30,6 +37,7 @@ func clients() (quick, patient *http.Client) {
 		DialContext:           dial,
 		TLSHandshakeTimeout:   tlsTimeout,
 		ResponseHeaderTimeout: headerTimeout,
+		ExpectContinueTimeout: continueTimeout,
 		IdleConnTimeout:       idleTimeout,
 		MaxIdleConns:          idleConnsPerHost,
 		MaxIdleConnsPerHost:   idleConnsPerHost,
@@ -38,7 +46,31 @@ func clients() (quick, patient *http.Client) {
 	}
 	slow := t.Clone()
 	slow.ResponseHeaderTimeout = completeTimeout
-	return &http.Client{Transport: t, CheckRedirect: noRedirect}, &http.Client{Transport: slow, CheckRedirect: noRedirect}
+	return &http.Client{Transport: roundTripper{t}, CheckRedirect: noRedirect}, &http.Client{Transport: roundTripper{slow}, CheckRedirect: noRedirect}
+}
+
+// maxErrorBytes is more than any server says in an error.
+const maxErrorBytes = 64 << 10
+
+// roundTripper reads an error to its end before it returns. The SDK ends the request's body as soon as it has the header of
+// the answer, whereupon net/http closes a connection that is still sending: the rest of an early answer would be lost.
+type roundTripper struct{ http.RoundTripper }
+
+func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.WithContext(r.Context())                         // a copy
+	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1 // the SDK names none, and then net/http does not wait for 100 Continue
+	answer, err := t.RoundTripper.RoundTrip(r)
+	if err != nil || answer.StatusCode < http.StatusMultipleChoices {
+		return answer, err
+	}
+	defer answer.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(answer.Body, maxErrorBytes))
+	if err != nil {
+		return nil, err
+	}
+	whole := *answer
+	whole.Body = io.NopCloser(bytes.NewReader(body))
+	return &whole, nil
 }
 
 // noRedirect leaves redirects (a bucket of another region) to the SDK, which reports them as errors: the signature
@@ -51,16 +83,47 @@ func dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &conn{Conn: c}, nil
+	return newConn(c), nil
 }
 
-// conn gives up a write that makes no progress. net/http copies bodies in pieces of 32 KiB whatever its buffer's size;
-// larger ones were measured and change nothing.
-type conn struct{ net.Conn }
+// conn gives up a write that makes no progress, and keeps a failed write from closing the connection before what the
+// other side has sent is read. net/http copies bodies in pieces of 32 KiB whatever its buffer's size; larger ones were
+// measured and change nothing.
+type conn struct {
+	net.Conn
+	closed chan struct{}
+	close  func()
+}
+
+func newConn(c net.Conn) *conn {
+	closed := make(chan struct{})
+	return &conn{Conn: c, closed: closed, close: sync.OnceFunc(func() { close(closed) })}
+}
 
 func (c *conn) Write(p []byte) (int, error) {
 	if err := c.SetWriteDeadline(time.Now().Add(stallTimeout)); err != nil {
 		return 0, err
 	}
-	return c.Conn.Write(p)
+	n, err := c.Conn.Write(p)
+	if err != nil && !isTimeout(err) {
+		c.awaitAnswer()
+	}
+	return n, err
+}
+
+// awaitAnswer holds back the error of a write. A server that answers before it has read the request, and closes, resets
+// the connection; its answer is still in our receive buffer. net/http would close the connection at the news of the
+// failed write and lose the answer, but closes it as well once it has read the answer, or found that there is none.
+func (c *conn) awaitAnswer() {
+	timer := time.NewTimer(answerTimeout)
+	defer timer.Stop()
+	select {
+	case <-c.closed:
+	case <-timer.C:
+	}
+}
+
+func (c *conn) Close() error {
+	c.close()
+	return c.Conn.Close()
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
@@ -54,29 +55,67 @@ func (s *Store) UploadPart(ctx context.Context, p step.PartUpload) (string, erro
 		return "", fail(err, "upload part %d of %s", p.Number, p.Key)
 	}
 	body := newChunkedBody(p)
-	ctx, done := lasting(ctx, body.abandon)
-	defer done()
-	send := s.sendPart
-	token, single := backup.SingleUploadToken(p.UploadID)
-	if single {
-		send = s.sendObject
-	}
-	answer, err := send(ctx, p, body)
-	crc, whole, bodyErr := body.stop()
+	answer, err := s.send(ctx, p, body)
+	sent, bodyErr := body.stop()
 	if bodyErr != nil {
 		return "", fmt.Errorf("upload part %d of %s: %w", p.Number, p.Key, bodyErr) // not the storage's failure
 	}
+	if err == nil {
+		err = answer.check(sent)
+	}
+	if err == nil {
+		return answer.etag, nil
+	}
+	unanswered := sent.begun && !answered(err)
+	err = fail(err, "upload part %d of %s", p.Number, p.Key)
+	switch token, single := backup.SingleUploadToken(p.UploadID); {
+	case single && (backup.Is(err, backup.Conflict) || backup.Is(err, backup.StorageUnavailable)):
+		return s.stored(ctx, p, token, err)
+	case !single && unanswered:
+		return s.received(ctx, p, sent, err)
+	}
+	return "", err
+}
+
+func (s *Store) send(ctx context.Context, p step.PartUpload, body *chunkedBody) (acknowledgement, error) {
+	ctx, done := lasting(ctx, body.abandon)
+	defer done()
+	if _, single := backup.SingleUploadToken(p.UploadID); single {
+		return s.sendObject(ctx, p, body)
+	}
+	return s.sendPart(ctx, p, body)
+}
+
+// askTimeout bounds the question what became of a part.
+const askTimeout = 10 * time.Second
+
+// received settles a part that broke without an answer, by a request without a body: the part may be there, and only the
+// answer got lost; or the storage now says why it does not take it.
+func (s *Store) received(ctx context.Context, p step.PartUpload, sent sent, broken error) (etag string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	parts, err := s.listParts(ctx, p.Key, p.UploadID, p.Number, p.Number, func(o *s3.Options) { o.Retryer = aws.NopRetryer{} })
 	if err != nil {
-		err = fail(err, "upload part %d of %s", p.Number, p.Key)
-		if single && (backup.Is(err, backup.Conflict) || backup.Is(err, backup.StorageUnavailable)) {
-			return s.stored(ctx, p, token, err)
+		return "", truer(broken, err)
+	}
+	if len(parts) == 1 && sent.whole && parts[0].SizeBytes == p.SizeBytes && parts[0].CRC64NVME == sent.crc {
+		return parts[0].ETag, nil
+	}
+	return "", broken
+}
+
+// truer is what the storage says when it is asked after a request that broke without an answer, unless that explains
+// nothing: the storage does not answer now either, or not this question.
+func truer(broken, asked error) error {
+	switch backup.KindOf(asked) {
+	case backup.UploadLost:
+		return asked
+	case backup.StorageRefused:
+		if code := codeOf(asked); code != "NotImplemented" && code != "MethodNotAllowed" {
+			return asked
 		}
-		return "", err
 	}
-	if err := answer.check(crc, whole); err != nil {
-		return "", fail(err, "upload part %d of %s", p.Number, p.Key)
-	}
-	return answer.etag, nil
+	return broken
 }
 
 // acknowledgement is what the storage says of a part that it has received.
@@ -98,31 +137,35 @@ func (s *Store) sendPart(ctx context.Context, p step.PartUpload, body *chunkedBo
 }
 
 // check makes sure that the answer is about the whole part and about its very bytes.
-func (a acknowledgement) check(crc uint64, whole bool) error {
-	if !whole {
+func (a acknowledgement) check(sent sent) error {
+	if !sent.whole {
 		return backup.E(backup.StorageUnavailable, "the storage answered before it had read the part")
 	}
 	if a.etag == "" {
 		return backup.E(backup.StorageUnavailable, "the answer has no ETag")
 	}
-	if a.crc != "" && a.crc != checksum.Encode(crc) {
-		return backup.E(backup.ChecksumMismatch, "the storage has CRC64NVME %s, sent was %s", a.crc, checksum.Encode(crc))
+	if a.crc != "" && a.crc != checksum.Encode(sent.crc) {
+		return backup.E(backup.ChecksumMismatch, "the storage has CRC64NVME %s, sent was %s", a.crc, checksum.Encode(sent.crc))
 	}
 	return nil
 }
 
-// UploadedParts implements step.Uploader. The first page begins at first, so that a small range is one small request.
+// UploadedParts implements step.Uploader. Only the range is asked for, so that a small one is one small request.
 func (s *Store) UploadedParts(ctx context.Context, key, uploadID string, first, last int) ([]backup.Part, error) {
 	if token, single := backup.SingleUploadToken(uploadID); single {
 		return s.singlePart(ctx, key, token)
 	}
+	return s.listParts(ctx, key, uploadID, first, last)
+}
+
+func (s *Store) listParts(ctx context.Context, key, uploadID string, first, last int, options ...func(*s3.Options)) ([]backup.Part, error) {
 	in := &s3.ListPartsInput{Bucket: &s.bucket, Key: &key, UploadId: &uploadID, MaxParts: aws.Int32(int32(min(last-first+1, pageSize)))}
 	if first > 1 {
 		in.PartNumberMarker = aws.String(strconv.Itoa(first - 1))
 	}
 	var parts []backup.Part
 	for range maxPartPages {
-		out, err := s.client.ListParts(ctx, in)
+		out, err := s.client.ListParts(ctx, in, options...)
 		if err != nil {
 			return nil, fail(err, "list parts of %s", key)
 		}
