@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"log/slog"
-	"mime"
 	"net/http"
 	"time"
 
@@ -44,7 +43,7 @@ func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 	register(mux, server{c})
 	mux.Handle("/", notFound(mux))
-	return limitBody(conditional(mux))
+	return conditional(mux)
 }
 
 // OpenAPI is the OpenAPI 3.1 document of the API as JSON.
@@ -108,8 +107,8 @@ func userOf(ctx context.Context) string {
 // route registers one operation: who may call it, which problems it can answer with, and its handler.
 func route[In, Out any](s server, api huma.API, op huma.Operation, handle func(context.Context, *In) (*Out, error)) {
 	op.Path = Prefix + op.Path
-	op.Middlewares = huma.Middlewares{s.identified(api), s.onlyJSON(api)}
-	op.MaxBodyBytes = maxBodyBytes
+	op.Middlewares = huma.Middlewares{s.identified(api), s.filledHeaders(api), s.onlyJSON(api), s.readBody(api)}
+	op.MaxBodyBytes = maxBodyBytes + 1 // readBody has refused what is larger
 	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable)
 	if op.Method == http.MethodGet {
 		op.Responses = map[string]*huma.Response{"304": {Description: "Nothing has changed since the ETag in If-None-Match"}}
@@ -120,32 +119,6 @@ func route[In, Out any](s server, api huma.API, op huma.Operation, handle func(c
 			return nil, problemOf(ctx, s.Log, err)
 		}
 		return out, nil
-	})
-}
-
-// badBody are the problems of a request whose body cannot be read.
-var badBody = []int{http.StatusBadRequest, http.StatusRequestEntityTooLarge, http.StatusUnsupportedMediaType}
-
-// onlyJSON refuses bodies that do not say that they are JSON: those are what another site's form can send.
-func (s server) onlyJSON(api huma.API) func(huma.Context, func(huma.Context)) {
-	return func(ctx huma.Context, next func(huma.Context)) {
-		mediaType, _, err := mime.ParseMediaType(ctx.Header("Content-Type"))
-		if ctx.Operation().RequestBody != nil && (err != nil || mediaType != "application/json") {
-			s.refuse(api, ctx, http.StatusUnsupportedMediaType, "send the body as Content-Type: application/json")
-			return
-		}
-		next(ctx)
-	}
-}
-
-// maxBodyBytes is far above any request of the API.
-const maxBodyBytes = 256 << 10
-
-// limitBody keeps net/http from reading on what nobody asked for.
-func limitBody(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxBodyBytes+1)
-		next.ServeHTTP(w, r)
 	})
 }
 

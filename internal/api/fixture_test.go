@@ -142,6 +142,7 @@ type request struct {
 	user   string // "": alice; "-": nobody
 	body   any    // a string is sent as it is
 	header map[string]string
+	values map[string][]string // of headers as they are
 }
 
 type answer struct {
@@ -185,6 +186,7 @@ func (f *fixture) send(r request) answer {
 			req.Header.Del(name)
 		}
 	}
+	maps.Copy(req.Header, r.values)
 	w := httptest.NewRecorder()
 	f.handler.ServeHTTP(w, req)
 	return answer{w.Code, w.Header(), w.Body.String()}

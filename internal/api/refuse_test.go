@@ -1,12 +1,18 @@
 package api_test
 
 import (
+	"bufio"
+	"io"
+	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 
+	"github.com/sitevault/sitevault/internal/api"
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/httpserver"
 )
 
 const absentJob = "01JD3Z8Q7V5X2M4N6P8R0S1T2V"
@@ -150,6 +156,106 @@ func TestInvalidParameters(t *testing.T) {
 			f.refused(http.StatusUnsupportedMediaType, backup.InvalidRequest, r)
 		}
 	})
+}
+
+// JSON is JSON in whatever case and with whatever parameters.
+func TestContentType(t *testing.T) {
+	f := newFixture(t)
+	f.putSite("alice", "shop")
+	for _, contentType := range []string{"APPLICATION/JSON", "Application/Json; Charset=UTF-8", " application/json ;x=\"y\"", "application/json"} {
+		r := request{method: "PUT", path: "/site/shop", body: site(), header: map[string]string{"Content-Type": contentType}}
+		into[api.Site](f, http.StatusOK, r)
+	}
+}
+
+// A header that decides what a request does is not ignored because it is empty, or one of several.
+func TestHeadersWithoutOneValue(t *testing.T) {
+	f := newFixture(t)
+	f.putSite("alice", "shop")
+	f.sameRows(func() {
+		for name, r := range map[string]request{
+			"Idempotency-Key": {method: "POST", path: "/backup", body: map[string]any{"siteId": "shop"}},
+			"If-Match":        {method: "PUT", path: "/site/shop", body: site()},
+			"If-None-Match":   {method: "PUT", path: "/site/other", body: site()},
+		} {
+			for _, values := range [][]string{{""}, {" "}, {"\t "}, {"a", "b"}, {"*", ""}} {
+				r.values = map[string][]string{name: values}
+				if p := f.refused(http.StatusBadRequest, backup.InvalidRequest, r); !strings.Contains(p.Detail, name) {
+					t.Errorf("%s %q: %s", name, values, p.Detail)
+				}
+			}
+		}
+	})
+}
+
+// A body that breaks off, whose chunks are broken or that does not come is the client's fault; one that is too large is said to
+// be so to a client that goes on sending.
+func TestBrokenBodies(t *testing.T) {
+	f := newFixture(t)
+	f.putSite("alice", "shop")
+	address := listen(t, f.handler)
+	large := strings.Repeat("x", 4<<20)
+	f.sameRows(func() {
+		for name, tc := range map[string]struct {
+			request string
+			ends    bool // the client sends no more
+			status  int
+		}{
+			"no number":       {"Transfer-Encoding: chunked\r\n\r\nxyz\r\n", false, 400},
+			"negative":        {"Transfer-Encoding: chunked\r\n\r\n-1\r\n", false, 400},
+			"too long":        {"Transfer-Encoding: chunked\r\n\r\n2\r\n{}}\r\n0\r\n\r\n", false, 400},
+			"breaks off":      {"Transfer-Encoding: chunked\r\n\r\n9\r\n{\"si", true, 400},
+			"no last chunk":   {"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n", true, 400},
+			"less":            {"Content-Length: 100\r\n\r\n{\"siteId\":", true, 400},
+			"does not come":   {"Content-Length: 100\r\n\r\n{", false, 408},
+			"large":           {"Content-Length: 4194304\r\n\r\n" + large, false, 413},
+			"large in chunks": {"Transfer-Encoding: chunked\r\n\r\n400000\r\n" + large + "\r\n0\r\n\r\n", false, 413},
+		} {
+			conns := map[string]net.Conn{}
+			for _, route := range []string{"POST /v1/backup", "PUT /v1/site/other", "PATCH /v1/backup/" + absentJob} {
+				conns[route] = dial(t, address)
+				if _, err := io.WriteString(conns[route], route+" HTTP/1.1\r\nHost: a\r\nTest-User: alice\r\nContent-Type: application/json\r\n"+tc.request); err != nil {
+					t.Errorf("%s: %v", name, err)
+				}
+				if tc.ends {
+					conns[route].(*net.TCPConn).CloseWrite()
+				}
+			}
+			for route, conn := range conns {
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil || resp.StatusCode != tc.status || !resp.Close {
+					t.Errorf("%s: %s: %+v, %v; want %d and the end", name, route, resp, err, tc.status)
+				}
+			}
+		}
+	})
+}
+
+// listen serves the API as the program does.
+func listen(t *testing.T, h http.Handler) (address string) {
+	t.Helper()
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	l, err := httpserver.Listen("127.0.0.1:0", httpserver.DefaultLimits(), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, served := httpserver.New(h, log), make(chan error, 1)
+	go func() { served <- server.Serve(l) }()
+	t.Cleanup(func() {
+		server.Close()
+		<-served
+	})
+	return l.Addr().String()
+}
+
+func dial(t *testing.T, address string) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
 }
 
 // What no route serves is told from what another method of it serves.
