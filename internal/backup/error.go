@@ -59,6 +59,8 @@ const (
 	SiteBusy         Kind = "SiteBusy"
 	IllegalState     Kind = "IllegalState"
 	NotRetryable     Kind = "NotRetryable"
+	QuotaExceeded    Kind = "QuotaExceeded"
+	TooManyRequests  Kind = "TooManyRequests"
 )
 
 type kindFacts struct {
@@ -106,6 +108,8 @@ var kinds = map[Kind]kindFacts{
 	SiteBusy:            {false, "A backup of this site is already under way."},
 	IllegalState:        {false, "The backup's current state does not allow this."},
 	NotRetryable:        {false, "This backup cannot be retried; create a new one."},
+	QuotaExceeded:       {false, "The user's quota is used up."},
+	TooManyRequests:     {true, "Too many requests in too short a time."},
 }
 
 // Kinds lists every kind in alphabetical order.

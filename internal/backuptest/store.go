@@ -14,12 +14,18 @@ import (
 )
 
 // StoreConformance holds a store against the contract of step.Store, and of step.Purger if it is one. open returns an
-// empty store that lives as long as the test it is given.
-func StoreConformance(t *testing.T, open func(t *testing.T) step.Store) {
-	for _, rule := range slices.Concat(jobRules, fileRules, siteRules, ticketRules, purgeRules, modelRules) {
+// empty store with the given quotas that lives as long as the test it is given.
+func StoreConformance(t *testing.T, open func(t *testing.T, q backup.Quotas) step.Store) {
+	run := func(rule storeRule, q backup.Quotas) {
 		t.Run(rule.sentence, func(t *testing.T) {
-			rule.check(storeCase{T: t, store: open(t)})
+			rule.check(storeCase{T: t, store: open(t, q), quotas: q})
 		})
+	}
+	for _, rule := range slices.Concat(jobRules, fileRules, siteRules, ticketRules, purgeRules, usageRules, modelRules) {
+		run(rule, wideQuotas)
+	}
+	for _, rule := range quotaRules {
+		run(rule, tightQuotas)
 	}
 }
 
@@ -32,7 +38,8 @@ type storeRule struct {
 // storeCase is one store under test. Its methods set up rows and fail the test if that does not work.
 type storeCase struct {
 	*testing.T
-	store step.Store
+	store  step.Store
+	quotas backup.Quotas
 }
 
 var (

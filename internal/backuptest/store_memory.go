@@ -28,6 +28,8 @@ type MemoryStore struct {
 	parts   map[partKey]backup.Part
 	sites   map[userKey]backup.Site
 	tickets map[string]backup.Ticket
+	usage   map[string]backup.Usage
+	quotas  backup.Quotas
 }
 
 type (
@@ -44,9 +46,13 @@ type (
 	}
 )
 
-// NewMemoryStore makes an empty store.
-func NewMemoryStore() *MemoryStore {
+// NewMemoryStore makes an empty store without quotas.
+func NewMemoryStore() *MemoryStore { return NewMemoryStoreWithin(backup.Quotas{}) }
+
+// NewMemoryStoreWithin makes an empty store.
+func NewMemoryStoreWithin(q backup.Quotas) *MemoryStore {
 	return &MemoryStore{
+		quotas: q, usage: map[string]backup.Usage{},
 		jobs: map[string]backup.Job{}, keys: map[userKey]usedKey{}, files: map[fileKey]backup.File{},
 		parts: map[partKey]backup.Part{}, sites: map[userKey]backup.Site{}, tickets: map[string]backup.Ticket{},
 	}
@@ -82,9 +88,41 @@ func (m *MemoryStore) storeJob(next backup.Job) (backup.Job, error) {
 			return backup.Job{}, backup.E(backup.SiteBusy, "job %s is active", other.JobID)
 		}
 	}
+	if err := m.use(next.UserID, m.jobs[next.JobID].UsageChange(next).Plus(m.released(next)), next.UpdatedAt); err != nil {
+		return backup.Job{}, err
+	}
 	next.Rev++
 	m.jobs[next.JobID] = inUTC(next)
 	return m.jobs[next.JobID], nil
+}
+
+// released is what the files of a job give back that becomes deleted.
+func (m *MemoryStore) released(next backup.Job) (change backup.Usage) {
+	if next.Status != backup.Deleted || m.jobs[next.JobID].Status == backup.Deleted {
+		return change
+	}
+	for key, f := range m.files {
+		if key.jobID == next.JobID {
+			change.StoredBytes -= f.HeldBytes()
+		}
+	}
+	return change
+}
+
+// use takes a change into the user's usage, if his quotas admit it.
+func (m *MemoryStore) use(userID string, change backup.Usage, at time.Time) error {
+	if err := m.quotas.Refuse(m.usage[userID], change, at); err != nil {
+		return err
+	}
+	m.usage[userID] = m.usage[userID].Plus(change)
+	return nil
+}
+
+// Usage implements step.UsageStore.
+func (m *MemoryStore) Usage(ctx context.Context, userID string, at time.Time) (backup.Usage, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.usage[userID].Plus(backup.Usage{Day: backup.UsageDay(at)}), ctx.Err()
 }
 
 // GetJob implements step.JobStore.
@@ -166,6 +204,11 @@ func (m *MemoryStore) SwapFile(ctx context.Context, g backup.FileGuard, next bac
 	case old.Rev != next.Rev:
 		return backup.E(backup.Conflict, "file %s of job %s moved on", next.Name, next.JobID)
 	}
+	if g.Status != backup.Deleted {
+		if err := m.use(m.jobs[g.JobID].UserID, old.UsageChange(next), next.UpdatedAt); err != nil {
+			return err
+		}
+	}
 	next.Rev, next.Changes, next.Recorded = next.Rev+1, old.Changes+1, backup.Progress{}
 	for k, p := range m.parts {
 		if k.file == key && k.uploadID == next.UploadID {
@@ -240,6 +283,11 @@ func (m *MemoryStore) PutSite(ctx context.Context, site backup.Site) error {
 	if m.sites[key].Rev != site.Rev {
 		return backup.E(backup.Conflict, "site %s moved on", site.SiteID)
 	}
+	if site.Rev == 0 {
+		if err := m.use(site.UserID, backup.Usage{Sites: 1}, site.UpdatedAt); err != nil {
+			return err
+		}
+	}
 	site.Rev++
 	m.sites[key] = inUTC(site)
 	return nil
@@ -260,7 +308,7 @@ func (m *MemoryStore) DeleteSite(ctx context.Context, userID, siteID string, rev
 		return backup.E(backup.Conflict, "site %s moved on", siteID)
 	}
 	delete(m.sites, key)
-	return nil
+	return m.use(userID, backup.Usage{Sites: -1}, site.UpdatedAt)
 }
 
 // ListSites implements step.SiteStore.

@@ -2,6 +2,7 @@ package backuptest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -54,7 +55,7 @@ type modelRun struct {
 
 func newModelRun(c storeCase, run int) *modelRun {
 	return &modelRun{
-		ctx: c.Context(), model: NewMemoryStore(), store: c.store, run: run, now: storeEpoch, policy: backup.DefaultPolicy(),
+		ctx: c.Context(), model: NewMemoryStoreWithin(c.quotas), store: c.store, run: run, now: storeEpoch, policy: backup.DefaultPolicy(),
 		users: []string{fmt.Sprintf("ada-%d", run), fmt.Sprintf("bob-%d", run)}, sites: []string{"blog", "shop"},
 	}
 }
@@ -273,7 +274,37 @@ func (w *modelRun) compareAll(t *rapid.T) {
 			return s.ListSites(w.ctx, backup.SiteQuery{UserID: user, Limit: 9})
 		})
 	}
+	for _, user := range w.users {
+		counted := same(w, t, "usage", func(s step.Store) (backup.Usage, error) { return s.Usage(w.ctx, user, w.now) })
+		counted.FetchedBytes, counted.Day = 0, "" // of uploads that may have been replaced since
+		if rows := w.usageOfRows(t, user); rows != counted {
+			t.Fatalf("usage of %s is %+v, its rows make %+v", user, counted, rows)
+		}
+	}
 	same(w, t, "due jobs", w.dueOfRun)
+}
+
+// usageOfRows counts anew what a user takes up.
+func (w *modelRun) usageOfRows(t *rapid.T, user string) (u backup.Usage) {
+	sites, err := w.store.ListSites(w.ctx, backup.SiteQuery{UserID: user, Limit: 9})
+	jobs, err2 := w.store.ListJobs(w.ctx, backup.JobQuery{UserID: user, Limit: len(w.jobs) + 1})
+	if err := errors.Join(err, err2); err != nil {
+		t.Fatal(err)
+	}
+	u.Sites = int64(len(sites))
+	for _, j := range jobs {
+		u = u.Plus(j.Usage())
+		files, err := w.store.Files(w.ctx, j.JobID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if j.Status != backup.Deleted {
+				u.StoredBytes += f.HeldBytes()
+			}
+		}
+	}
+	return u
 }
 
 // dueOfRun lists the run's own due jobs by id: other runs' lie in between, and equal times have no order.

@@ -17,17 +17,19 @@ const partRetention = 30 * 24 * time.Hour
 // Files implements step.FileStore. While a file is being written, its counters may for a moment be those of before or
 // after.
 func (s *Store) Files(ctx context.Context, jobID string) ([]backup.File, error) {
-	files, gates, err := s.readFiles(ctx, jobID)
-	for i := range files {
+	rows, gates, err := s.readFiles(ctx, jobID)
+	var files []backup.File
+	for _, r := range rows {
 		for _, g := range gates {
-			err = errors.Join(err, addCounts(&files[i], g))
+			err = errors.Join(err, addCounts(&r.File, g))
 		}
+		files = append(files, r.File)
 	}
 	return files, failure(err, "list files of job %s", jobID)
 }
 
 // readFiles reads a job's files, which do not hold the counts of their parts, and its gates, which do.
-func (s *Store) readFiles(ctx context.Context, jobID string) (files []backup.File, gates []item, err error) {
+func (s *Store) readFiles(ctx context.Context, jobID string) (files []fileRow, gates []item, err error) {
 	items, err := s.query(ctx, inPartition(partition("JOB", jobID), SortKey+" BETWEEN :from AND :to", "FILE#", "GATE#~"), math.MaxInt)
 	if err != nil {
 		return nil, nil, err
@@ -41,7 +43,7 @@ func (s *Store) readFiles(ctx context.Context, jobID string) (files []backup.Fil
 		if err != nil {
 			return nil, nil, err
 		}
-		files = append(files, row.File)
+		files = append(files, row)
 	}
 	return files, gates, nil
 }
@@ -74,27 +76,30 @@ func (s *Store) swapFile(ctx context.Context, g backup.FileGuard, next backup.Fi
 	if old.Rev != next.Rev {
 		return s.lost(ctx, g, stale, moved)
 	}
-	row := fileRow{header: header{fileKey(next.JobID, next.Name), FileType}, File: next}
+	row := fileRow{header: header{fileKey(next.JobID, next.Name), FileType}, File: next, Held: s.held(next)}
 	row.Rev, row.Changes, row.Recorded = next.Rev+1, old.Changes+1, backup.Progress{}
 	replaced, err := s.put(row, atRevision(next.Rev), moved)
 	if err != nil {
 		return err
 	}
+	use, err := s.useOfFile(ctx, g, old, next)
+	if err != nil {
+		return err
+	}
 	writes := []write{s.check(jobKey(g.JobID), jobIs(g), stale), replaced}
-	return s.transact(ctx, append(writes, s.gatesOfFile(old, next)...)...)
+	return s.transactUsing(ctx, use, append(writes, s.gatesOfFile(old.File, next)...)...)
 }
 
 // readFile returns the row that next is to replace; the zero File when there is none, or none is to be.
-func (s *Store) readFile(ctx context.Context, next backup.File) (backup.File, error) {
+func (s *Store) readFile(ctx context.Context, next backup.File) (fileRow, error) {
 	if next.Rev == 0 {
-		return backup.File{}, nil
+		return fileRow{}, nil
 	}
 	it, err := s.get(ctx, fileKey(next.JobID, next.Name))
 	if err != nil {
-		return backup.File{}, err
+		return fileRow{}, err
 	}
-	row, err := unmarshal[fileRow](it)
-	return row.File, err
+	return unmarshal[fileRow](it)
 }
 
 // lost tells why a swap cannot be made whose row has moved on: a stale guard comes first.

@@ -26,18 +26,22 @@ func (s *Store) expired(j backup.Job) bool {
 
 // readJob returns the zero Job when there is none.
 func (s *Store) readJob(ctx context.Context, jobID string) (backup.Job, error) {
+	row, err := s.readJobRow(ctx, jobID)
+	return row.Job, err
+}
+
+func (s *Store) readJobRow(ctx context.Context, jobID string) (jobRow, error) {
 	it, err := s.get(ctx, jobKey(jobID))
 	if err != nil {
-		return backup.Job{}, err
+		return jobRow{}, err
 	}
-	row, err := unmarshal[jobRow](it)
-	return row.Job, err
+	return unmarshal[jobRow](it)
 }
 
 // SwapJob implements step.JobStore. It reads the row first: what else changes with a job depends on its old state,
 // which stays what was read for as long as the revision does.
 func (s *Store) SwapJob(ctx context.Context, next backup.Job) error {
-	old, err := s.readJob(ctx, next.JobID)
+	old, err := s.readJobRow(ctx, next.JobID)
 	if err == nil && (next.Rev == 0 || old.Rev != next.Rev) {
 		err = backup.E(backup.Conflict, "revision is %d, not %d", old.Rev, next.Rev)
 	}
@@ -47,24 +51,28 @@ func (s *Store) SwapJob(ctx context.Context, next backup.Job) error {
 	return failure(err, "swap job %s", next.JobID)
 }
 
-func (s *Store) swapJob(ctx context.Context, old, next backup.Job) error {
-	writes, err := s.jobWrites(old, next)
+func (s *Store) swapJob(ctx context.Context, old jobRow, next backup.Job) error {
+	writes, err := s.jobWrites(old.Job, next)
 	if err != nil {
 		return err
 	}
-	if ttlOf(next) != ttlOf(old) {
-		stamps, err := s.stamps(ctx, next)
+	use := s.useOfJob(old, next)
+	if ttlOf(next) != ttlOf(old.Job) {
+		files, _, err := s.readFiles(ctx, next.JobID)
 		if err != nil {
 			return err
 		}
-		writes = append(writes, stamps...)
+		writes = append(writes, s.stamps(next, files)...)
+		if old.Status != backup.Deleted {
+			use.counted.StoredBytes -= heldBy(files)
+		}
 	}
-	return s.transact(ctx, writes...)
+	return s.transactUsing(ctx, use, writes...)
 }
 
 // jobWrites replaces a job's row, takes or frees its site, and opens or shuts its gates.
 func (s *Store) jobWrites(old, next backup.Job) ([]write, error) {
-	row, err := s.put(newJobRow(next), atRevision(next.Rev), backup.E(backup.Conflict, "revision is not %d", next.Rev))
+	row, err := s.put(s.newJobRow(next), atRevision(next.Rev), backup.E(backup.Conflict, "revision is not %d", next.Rev))
 	if err != nil {
 		return nil, err
 	}
@@ -85,9 +93,9 @@ func (s *Store) jobWrites(old, next backup.Job) ([]write, error) {
 }
 
 // newJobRow is the row of job with its next revision.
-func newJobRow(j backup.Job) jobRow {
+func (s *Store) newJobRow(j backup.Job) jobRow {
 	j.Rev++
-	row := jobRow{header: header{jobKey(j.JobID), JobType}, Job: j, TTL: ttlOf(j)}
+	row := jobRow{header: header{jobKey(j.JobID), JobType}, Job: j, Counted: s.counts(), TTL: ttlOf(j)}
 	if !j.DueAt.IsZero() {
 		row.DuePK, row.DueSK = duePartition(shardOf(j.JobID)), dueSort(j.DueAt, j.JobID)
 	}
@@ -104,11 +112,7 @@ func ttlOf(j backup.Job) int64 {
 
 // stamps gives the few other rows of a deleted job its time to live. No file is opened any more while a job is being
 // deleted, so that none can slip through. Parts have their own time to live.
-func (s *Store) stamps(ctx context.Context, j backup.Job) ([]write, error) {
-	files, _, err := s.readFiles(ctx, j.JobID)
-	if err != nil {
-		return nil, err
-	}
+func (s *Store) stamps(j backup.Job, files []fileRow) []write {
 	keys := listKeys(j)
 	for _, f := range files {
 		keys = append(keys, fileKey(j.JobID, f.Name))
@@ -118,7 +122,7 @@ func (s *Store) stamps(ctx context.Context, j backup.Job) ([]write, error) {
 	for _, k := range keys {
 		writes = append(writes, s.update(k, "SET #ttl = :ttl", stamp, nil))
 	}
-	return writes, nil
+	return writes
 }
 
 // errKeyUsed is the refusal of the idempotency row.
@@ -141,10 +145,10 @@ func (s *Store) createJob(ctx context.Context, job backup.Job, k backup.Idempote
 	if err != nil {
 		return backup.Job{}, err
 	}
-	if err := s.transact(ctx, writes...); err != nil {
+	if err := s.transactUsing(ctx, s.useOfJob(jobRow{}, job), writes...); err != nil {
 		return backup.Job{}, err
 	}
-	it, err := marshal(newJobRow(job))
+	it, err := marshal(s.newJobRow(job))
 	if err != nil {
 		return backup.Job{}, err
 	}

@@ -57,6 +57,10 @@ func userSites(userID string) string         { return partition("SITES", userID)
 func siteKey(userID, siteID string) key      { return key{userSites(userID), siteID} }
 func ticketKey(digest string) key            { return key{partition("TICKET", digest), "TICKET"} }
 
+// usageKey and dayKey are what a user takes up, and what of it belongs to a day.
+func usageKey(userID string) key    { return key{partition("USAGE", userID), "USAGE"} }
+func dayKey(userID, day string) key { return key{partition("USAGE", userID), "DAY#" + day} }
+
 // goodKey is the row of a site's last good backup.
 func goodKey(userID, siteID string) key { return key{partition("GOOD", userID), siteID} }
 

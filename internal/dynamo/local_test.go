@@ -11,6 +11,7 @@ import (
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 
+	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/backuptest"
 	"github.com/sitevault/sitevault/internal/step"
 )
@@ -70,5 +71,5 @@ func startLocal(t testing.TB) *dynamodb.Client {
 func TestConformanceOnDynamoDBLocal(t *testing.T) {
 	client := startLocal(t)
 	shorten(t, "10")
-	backuptest.StoreConformance(t, func(t *testing.T) step.Store { return newStore(t, client) })
+	backuptest.StoreConformance(t, func(t *testing.T, q backup.Quotas) step.Store { return newStore(t, client).WithQuotas(q) })
 }

@@ -25,15 +25,17 @@ type (
 	jobRow struct {
 		header
 		backup.Job
-		DuePK string `dynamodbav:"duePk,omitempty"`
-		DueSK string `dynamodbav:"dueSk,omitempty"`
-		TTL   int64  `dynamodbav:"ttl,omitempty"`
+		Counted bool   `dynamodbav:",omitempty"` // in the user's usage
+		DuePK   string `dynamodbav:"duePk,omitempty"`
+		DueSK   string `dynamodbav:"dueSk,omitempty"`
+		TTL     int64  `dynamodbav:"ttl,omitempty"`
 	}
 	// fileRow counts in Changes what was written to itself; the counts of the parts are in the gates.
 	fileRow struct {
 		header
 		backup.File
-		TTL int64 `dynamodbav:"ttl,omitempty"`
+		Held int64 `dynamodbav:",omitempty"` // bytes that it counts for in the user's usage
+		TTL  int64 `dynamodbav:"ttl,omitempty"`
 	}
 	partRow struct {
 		header
@@ -60,6 +62,12 @@ type (
 	siteRow struct {
 		header
 		backup.Site
+		Counted bool `dynamodbav:",omitempty"` // in the user's usage
+	}
+	// usageRow holds the counts, or those of a day.
+	usageRow struct {
+		header
+		backup.Usage
 	}
 	ticketRow struct {
 		header

@@ -9,19 +9,19 @@ import (
 // GetSite implements step.SiteStore.
 func (s *Store) GetSite(ctx context.Context, userID, siteID string) (backup.Site, error) {
 	site, err := s.readSite(ctx, userID, siteID)
-	return site, failure(err, "get site %s of user %s", siteID, userID)
+	return site.Site, failure(err, "get site %s of user %s", siteID, userID)
 }
 
-func (s *Store) readSite(ctx context.Context, userID, siteID string) (backup.Site, error) {
+func (s *Store) readSite(ctx context.Context, userID, siteID string) (siteRow, error) {
 	it, err := s.get(ctx, siteKey(userID, siteID))
 	if err != nil {
-		return backup.Site{}, err
+		return siteRow{}, err
 	}
 	row, err := unmarshal[siteRow](it)
 	if err == nil && row.Rev == 0 {
 		err = backup.E(backup.NotFound, "no such site")
 	}
-	return row.Site, err
+	return row, err
 }
 
 // PutSite implements step.SiteStore. It reads the row first: what else changes with a site depends on its old state.
@@ -31,7 +31,7 @@ func (s *Store) PutSite(ctx context.Context, site backup.Site) error {
 
 func (s *Store) putSite(ctx context.Context, site backup.Site) error {
 	moved := backup.E(backup.Conflict, "revision is not %d", site.Rev)
-	var old backup.Site
+	var old siteRow
 	if site.Rev != 0 {
 		var err error
 		if old, err = s.readSite(ctx, site.UserID, site.SiteID); backup.Is(err, backup.NotFound) || (err == nil && old.Rev != site.Rev) {
@@ -40,24 +40,30 @@ func (s *Store) putSite(ctx context.Context, site backup.Site) error {
 			return err
 		}
 	}
-	row := siteRow{header{siteKey(site.UserID, site.SiteID), siteType}, site}
+	row := siteRow{header{siteKey(site.UserID, site.SiteID), siteType}, site, s.counts()}
 	row.Rev++
 	replaced, err := s.put(row, atRevision(site.Rev), moved)
 	if err != nil {
 		return err
 	}
-	good, err := s.goodOfSite(old, site)
+	good, err := s.goodOfSite(old.Site, site)
 	if err != nil {
 		return err
 	}
-	return s.transact(ctx, append([]write{replaced}, good...)...)
+	return s.transactUsing(ctx, s.useOfSite(old, site), append([]write{replaced}, good...)...)
 }
 
 // DeleteSite implements step.SiteStore.
 func (s *Store) DeleteSite(ctx context.Context, userID, siteID string, rev int64) error {
 	moved := backup.E(backup.Conflict, "revision is not %d", rev)
-	good := s.remove(goodKey(userID, siteID), condition{}, nil)
-	err := s.transact(ctx, s.remove(siteKey(userID, siteID), atRevision(rev), moved), good)
+	old, err := s.readSite(ctx, userID, siteID)
+	if err == nil && old.Rev != rev {
+		err = moved
+	}
+	if err == nil {
+		err = s.transactUsing(ctx, s.useOfSite(old, backup.Site{}),
+			s.remove(siteKey(userID, siteID), atRevision(rev), moved), s.remove(goodKey(userID, siteID), condition{}, nil))
+	}
 	if backup.Is(err, backup.Conflict) {
 		if _, gone := s.readSite(ctx, userID, siteID); gone != nil {
 			err = gone

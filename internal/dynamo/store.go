@@ -20,6 +20,7 @@ type Store struct {
 	client *dynamodb.Client
 	table  string
 	now    func() time.Time
+	quotas backup.Quotas
 	tries  aws.Retryer
 	delay  func(try int) time.Duration
 }

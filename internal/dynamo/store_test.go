@@ -15,6 +15,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb"
 	minidyn "github.com/truora/minidyn/server"
 
+	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/backuptest"
 	"github.com/sitevault/sitevault/internal/dynamo"
 	"github.com/sitevault/sitevault/internal/step"
@@ -68,8 +69,8 @@ func (p inProcess) Do(r *http.Request) (*http.Response, error) {
 // The store keeps the contract of step.Store on minidyn.
 func TestConformanceOnMinidyn(t *testing.T) {
 	shorten(t, "10")
-	backuptest.StoreConformance(t, func(t *testing.T) step.Store {
-		return newStore(t, newClient("http://minidyn", inProcess{minidyn.NewServer()}))
+	backuptest.StoreConformance(t, func(t *testing.T, q backup.Quotas) step.Store {
+		return newStore(t, newClient("http://minidyn", inProcess{minidyn.NewServer()})).WithQuotas(q)
 	})
 }
 

@@ -40,6 +40,7 @@ const (
 	socketType = "socket"
 	watchType  = "watch"
 	pushType   = "push"
+	usageType  = "usage"
 )
 
 // Table is the table as the store expects it. Its TTL on TTLAttribute is switched on by a call of its own.

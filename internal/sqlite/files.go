@@ -85,6 +85,9 @@ func (t *tx) swapFile(ctx context.Context, g backup.FileGuard, next backup.File)
 	if old.Rev != next.Rev {
 		return backup.E(backup.Conflict, "revision is %d, not %d", old.Rev, next.Rev)
 	}
+	if err := t.useFile(ctx, g, old, next); err != nil {
+		return err
+	}
 	next.Recorded = backup.Progress{}
 	if next.UploadID == old.UploadID {
 		next.Recorded = old.Recorded

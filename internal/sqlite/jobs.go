@@ -108,6 +108,9 @@ func (t *tx) storeJob(ctx context.Context, next backup.Job) (backup.Job, error) 
 	if err := jobs.put(ctx, t.statements, next); err != nil {
 		return old, t.siteBusy(ctx, next, err)
 	}
+	if err := t.useJob(ctx, old, next); err != nil {
+		return old, err
+	}
 	t.changed(backup.Change{JobID: next.JobID, Job: &backup.JobChange{Old: old, New: next}})
 	return next, nil
 }

@@ -61,7 +61,7 @@ func TestOpenMigrates(t *testing.T) {
 	if err := errors.Join(store.PutSite(t.Context(), site), store.Close()); err != nil {
 		t.Fatal(err)
 	}
-	raw(t, path, "ALTER TABLE sites DROP COLUMN scheduled_at; ALTER TABLE files DROP COLUMN trouble; ALTER TABLE files DROP COLUMN uploads; PRAGMA user_version = 1")
+	raw(t, path, toFirstVersion)
 	got, err := open(t, path, sqlite.Options{}).GetSite(t.Context(), "ada", "blog")
 	if err != nil || !got.ScheduledAt.Equal(site.UpdatedAt) {
 		t.Errorf("%+v, %v", got, err)
@@ -88,6 +88,10 @@ func TestOpenRefuses(t *testing.T) {
 		}
 	}
 }
+
+// toFirstVersion takes back what migrations have made.
+const toFirstVersion = `ALTER TABLE sites DROP COLUMN scheduled_at; ALTER TABLE files DROP COLUMN trouble;
+	ALTER TABLE files DROP COLUMN uploads; DROP TABLE usage; PRAGMA user_version = 1`
 
 // raw runs SQL beside the store, as somebody with a shell would, and returns what its first row says.
 func raw(t testing.TB, path, statement string) string {

@@ -114,6 +114,24 @@ UPDATE sites SET scheduled_at = updated_at;
 ALTER TABLE files ADD COLUMN trouble TEXT;
 `, `
 ALTER TABLE files ADD COLUMN uploads INTEGER NOT NULL DEFAULT 0;
+`, `
+CREATE TABLE usage (
+	user_id       TEXT NOT NULL PRIMARY KEY,
+	sites         INTEGER NOT NULL,
+	active_jobs   INTEGER NOT NULL,
+	ranges        INTEGER NOT NULL,
+	stored_bytes  INTEGER NOT NULL,
+	fetched_bytes INTEGER NOT NULL,
+	day           TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+INSERT INTO usage SELECT user_id,
+	(SELECT count(*) FROM sites WHERE sites.user_id = users.user_id),
+	(SELECT count(*) FROM jobs WHERE jobs.user_id = users.user_id AND status IN ('pending', 'running')),
+	(SELECT coalesce(sum(limits ->> 'parallelism'), 0) FROM jobs WHERE jobs.user_id = users.user_id AND status = 'running'),
+	(SELECT coalesce(sum(files.size_bytes), 0) FROM files JOIN jobs USING (job_id)
+		WHERE jobs.user_id = users.user_id AND jobs.status <> 'deleted' AND files.upload_id <> ''),
+	0, ''
+FROM (SELECT user_id FROM sites UNION SELECT user_id FROM jobs) AS users;
 `}
 
 // migrate brings the database up to this program's version, one transaction a step.

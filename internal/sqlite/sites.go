@@ -45,6 +45,11 @@ func (s *Store) PutSite(ctx context.Context, site backup.Site) error {
 		if old.Rev != site.Rev {
 			return backup.E(backup.Conflict, "revision is %d, not %d", old.Rev, site.Rev)
 		}
+		if old.Rev == 0 {
+			if err := t.use(ctx, site.UserID, backup.Usage{Sites: 1}, site.UpdatedAt); err != nil {
+				return err
+			}
+		}
 		next := site
 		next.Rev++
 		return sites.put(ctx, t.statements, next)
@@ -64,8 +69,10 @@ func (s *Store) DeleteSite(ctx context.Context, userID, siteID string, rev int64
 		case old.Rev != rev:
 			return backup.E(backup.Conflict, "revision is %d, not %d", old.Rev, rev)
 		}
-		_, err = t.exec(ctx, "DELETE FROM sites WHERE user_id = ? AND site_id = ?", userID, siteID)
-		return err
+		if _, err = t.exec(ctx, "DELETE FROM sites WHERE user_id = ? AND site_id = ?", userID, siteID); err != nil {
+			return err
+		}
+		return t.use(ctx, userID, backup.Usage{Sites: -1}, old.UpdatedAt)
 	})
 	return failure(err, "delete site %s of user %s", siteID, userID)
 }

@@ -38,6 +38,7 @@ type Options struct {
 	// OnChange hears of every committed change in the order of the commits, before the write that made it returns.
 	// All writes wait for it: it must be quick, and must never write to the store itself.
 	OnChange func(backup.Change)
+	Quotas   backup.Quotas // of each user
 }
 
 // Store is one open database file. It is safe for concurrent use.
@@ -77,7 +78,7 @@ func openLocked(path string, o Options) (*Store, error) {
 	if err != nil {
 		return nil, errors.Join(err, writes.Close())
 	}
-	return &Store{reads: newStatements(reads), writer: startWriter(newStatements(writes), o.OnChange)}, nil
+	return &Store{reads: newStatements(reads), writer: startWriter(newStatements(writes), o)}, nil
 }
 
 // createPrivate makes sure that only the owner may read what SQLite would create for everybody: rows hold the URLs of

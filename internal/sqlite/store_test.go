@@ -14,8 +14,8 @@ import (
 
 // The store keeps the contract of step.Store.
 func TestConformance(t *testing.T) {
-	backuptest.StoreConformance(t, func(t *testing.T) step.Store {
-		return open(t, databasePath(t), sqlite.Options{})
+	backuptest.StoreConformance(t, func(t *testing.T, q backup.Quotas) step.Store {
+		return open(t, databasePath(t), sqlite.Options{Quotas: q})
 	})
 }
 

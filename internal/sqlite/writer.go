@@ -15,6 +15,7 @@ var errClosed = backup.E(backup.StoreUnavailable, "the store is closed")
 // tx is what one write sees: the rows as all earlier writes left them.
 type tx struct {
 	*statements
+	quotas  backup.Quotas
 	changes []backup.Change
 }
 
@@ -31,6 +32,7 @@ type write struct {
 // next commit; each runs in a savepoint of its own, so that one that fails leaves no trace in the others.
 type writer struct {
 	statements *statements
+	quotas     backup.Quotas
 	onChange   func(backup.Change)
 	queue      chan write // unbuffered: callers are the queue
 	ended      chan struct{}
@@ -39,11 +41,12 @@ type writer struct {
 	closed  bool
 }
 
-func startWriter(s *statements, onChange func(backup.Change)) *writer {
+func startWriter(s *statements, o Options) *writer {
+	onChange := o.OnChange
 	if onChange == nil {
 		onChange = func(backup.Change) {}
 	}
-	w := &writer{statements: s, onChange: onChange, queue: make(chan write), ended: make(chan struct{})}
+	w := &writer{statements: s, quotas: o.Quotas, onChange: onChange, queue: make(chan write), ended: make(chan struct{})}
 	go w.run()
 	return w
 }
@@ -141,7 +144,7 @@ func (w *writer) attempt(ctx context.Context, one write, result *error) ([]backu
 	if _, err := w.statements.exec(ctx, "SAVEPOINT one"); err != nil {
 		return nil, err
 	}
-	t := &tx{statements: w.statements}
+	t := &tx{statements: w.statements, quotas: w.quotas}
 	if *result = one.apply(ctx, t); *result != nil {
 		t.changes = nil
 		if _, err := w.statements.exec(ctx, "ROLLBACK TO one"); err != nil {

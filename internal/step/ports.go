@@ -8,7 +8,9 @@ import (
 	"github.com/sitevault/sitevault/internal/backup"
 )
 
-// JobStore keeps jobs. Reads are consistent: they see every write that returned before them.
+// JobStore keeps jobs. Reads are consistent: they see every write that returned before them. Writes that would take a user
+// over one of the quotas which the store is given are refused with QuotaExceeded, here and below: the usage changes with the
+// rows in one atomic write.
 type JobStore interface {
 	// CreateJob stores job (Rev 0) and returns it with its revision. With a key, the first call of a tenant wins: later
 	// ones get the job of the first, or IdempotencyReuse if the body hash differs. Without that precedence the call
@@ -54,6 +56,12 @@ type SiteStore interface {
 	ListSites(ctx context.Context, q backup.SiteQuery) ([]backup.Site, error)
 }
 
+// UsageStore tells what users take up.
+type UsageStore interface {
+	// Usage counts the bytes that were fetched on the day of at.
+	Usage(ctx context.Context, userID string, at time.Time) (backup.Usage, error)
+}
+
 // TicketStore keeps the one-use tickets of the socket under a digest of their secret.
 type TicketStore interface {
 	PutTicket(ctx context.Context, digest string, t backup.Ticket) error
@@ -74,6 +82,7 @@ type Store interface {
 	FileStore
 	SiteStore
 	TicketStore
+	UsageStore
 }
 
 // Export is one provider's export as seen by one job.
