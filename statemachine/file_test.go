@@ -149,7 +149,7 @@ func TestEveryErrorLeadsSomewhere(t *testing.T) {
 		anew    []backup.Kind // caught by OpenUpload, once retrying is over
 		rest    string        // where all others are caught; "": they fail the execution, which ends the job
 	}{
-		"StartJob":          {store, nil, "FinishJob"},
+		"StartJob":          {append([]backup.Kind{backup.NoRoom}, store...), nil, "FinishJob"},
 		"OpenUpload":        {append(transient, storage...), nil, "FailFile"},
 		"ExportRangeUpload": {append(append(transient, backup.ProviderShortBody, backup.BatchUnfinished, backup.ChecksumMismatch), storage...), anew, "FailFile"},
 		"CompleteMultipart": {storage, anew, "FailFile"},

@@ -75,7 +75,7 @@ func refusalCode(e *client.Error) int {
 	switch e.Problem.Status {
 	case http.StatusNotFound:
 		return exitNotFound
-	case http.StatusConflict, http.StatusPreconditionFailed:
+	case http.StatusConflict, http.StatusPreconditionFailed, http.StatusTooManyRequests:
 		return exitConflict
 	case http.StatusUnprocessableEntity, http.StatusBadRequest:
 		return exitUsage
@@ -128,6 +128,8 @@ var refusalHints = map[backup.Kind]string{
 	backup.SiteBusy:        "Watch it with: sitevault backup watch SITE@latest, or cancel it with: sitevault backup cancel SITE@latest",
 	backup.NotRetryable:    "Create a new backup with: sitevault backup create SITE --wait",
 	backup.Conflict:        "Try again in a moment.",
+	backup.QuotaExceeded:   "Delete what is no longer needed (sitevault site delete, sitevault backup delete), or have the quota raised.",
+	backup.TooManyRequests: "Try again in a moment.",
 }
 
 func refusalHint(e *client.Error) string {

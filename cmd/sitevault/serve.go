@@ -41,7 +41,43 @@ type serveFlags struct {
 	limits    limitFlags
 	logFormat string
 	logLevel  string
+	quotas    backup.Quotas // bytes in GiB
 }
+
+// quotaFlags limit users who share the service. Whoever has it alone is limited only by what is asked for.
+func quotaFlags(cmd *cobra.Command, f *serveFlags) {
+	add := func(place *int64, name string, preset int64, what string) {
+		cmd.Flags().Int64Var(place, name, preset, what+"; 0: no limit (default without --issuer)")
+	}
+	preset := backup.DefaultQuotas()
+	add(&f.quotas.Sites, quotaPrefix+"sites", preset.Sites, "sites that a user may have")
+	add(&f.quotas.ActiveJobs, quotaPrefix+"active", preset.ActiveJobs, "pending and running backups that a user may have")
+	add(&f.quotas.StoredBytes, quotaPrefix+"stored-gib", preset.StoredBytes>>30, "GiB that a user's backups may take up in the storage")
+	add(&f.quotas.FetchedBytes, quotaPrefix+"fetched-gib", preset.FetchedBytes>>30, "GiB that a user's backups may fetch on one day (UTC)")
+	add(&f.quotas.Sockets, quotaPrefix+"sockets", preset.Sockets, "live sockets that a user may have open")
+	add(&f.quotas.Requests, quotaPrefix+"requests", preset.Requests, "requests a second that a user may make, twice as many at once")
+}
+
+const quotaPrefix = "quota-"
+
+// quotasOf are the quotas in force.
+func quotasOf(cmd *cobra.Command, f serveFlags, shared bool) (backup.Quotas, error) {
+	q := f.quotas
+	for name, place := range map[string]*int64{
+		"sites": &q.Sites, "active": &q.ActiveJobs, "stored-gib": &q.StoredBytes, "fetched-gib": &q.FetchedBytes, "sockets": &q.Sockets, "requests": &q.Requests,
+	} {
+		if !shared && !cmd.Flags().Changed(quotaPrefix+name) {
+			*place = 0
+		}
+		if *place < 0 || *place > maxQuota {
+			return q, usage("--%s%s is 0 to %d", quotaPrefix, name, int64(maxQuota))
+		}
+	}
+	q.StoredBytes, q.FetchedBytes = q.StoredBytes<<30, q.FetchedBytes<<30
+	return q, nil
+}
+
+const maxQuota = 1_000_000_000
 
 func (p *program) serveCommand() *cobra.Command {
 	config, f := local.DefaultConfig(""), serveFlags{}
@@ -65,6 +101,7 @@ func (p *program) serveCommand() *cobra.Command {
 	flags.DurationVar(&config.Policy.FailedKeep, "failed-keep", config.Policy.FailedKeep, "a failed backup is deleted after this time")
 	flags.DurationVar(&config.Policy.RetryWindow, "retry-window", config.Policy.RetryWindow, "parts of a failed backup wait this long for a retry")
 	flags.IntVar(&config.Executions, "executions", config.Executions, "backups that run at the same time; more wait")
+	quotaFlags(cmd, &f)
 	p.logFlags(cmd, &f)
 	p.fromEnvironment(cmd, "SITEVAULT_")
 	p.dataFlag(cmd, &f.data)
@@ -143,6 +180,9 @@ func (p *program) serve(cmd *cobra.Command, c local.Config, f serveFlags) (err e
 		debug.SetGCPercent(gcPercent)
 	}
 	if err := p.completeServe(&c); err != nil {
+		return err
+	}
+	if c.Quotas, err = quotasOf(cmd, f, c.Issuer != ""); err != nil {
 		return err
 	}
 	service, err := local.Open(cmd.Context(), c)

@@ -80,7 +80,7 @@ func NewApp(app constructs.Construct, c Config, data *Data) *App {
 // settings are the variables that the configuration and the data decide.
 func settings(c Config, data *Data) map[Variable]*string {
 	environment := map[Variable]*string{
-		Table: data.Table.TableName(), Bucket: data.Bucket.BucketName(), SecretPrefix: jsii.String(c.Name),
+		Table: data.Table.TableName(), Quotas: jsii.String(c.quotas()), Bucket: data.Bucket.BucketName(), SecretPrefix: jsii.String(c.Name),
 		JobTimeout: jsii.String(c.JobTimeout.String()), FailedKeep: jsii.String(c.FailedKeep.String()), RetryWindow: jsii.String(c.RetryWindow.String()),
 		MetricNamespace: jsii.String(c.namespace()), ServiceVersion: jsii.String(c.Version), LogLevel: jsii.String("INFO"),
 		AllowHosts: optional(join(c.AllowHosts)), Issuer: optional(c.Issuer), Audience: optional(c.Audience), S3Endpoint: optional(c.S3Endpoint), S3PathStyle: nil,

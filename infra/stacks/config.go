@@ -1,6 +1,7 @@
 package stacks
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -28,6 +29,7 @@ type Config struct {
 	RetryWindow  time.Duration // parts of a failed attempt wait this long for a retry
 	JobTimeout   time.Duration // an attempt is given up after this
 	Workers      int           // most ranges that are moved at the same time over all backups; 0: no limit but the account's
+	Quotas       backup.Quotas // of each user
 	Retain       bool          // keep bucket, table, key and users when their stack is deleted
 	Issuer       string        // of OpenID Connect; "": a Cognito user pool of our own
 	Audience     string        // of the issuer's tokens
@@ -89,6 +91,7 @@ func ReadConfig(context func(key string) any) (Config, error) {
 		RetryWindow:  time.Duration(r.number("retryWindowHours", 1, 1, maxRetryWindowHours)) * time.Hour,
 		JobTimeout:   time.Duration(r.number("jobTimeoutHours", 6, 1, int(backup.DefaultJobTimeout/time.Hour))) * time.Hour,
 		Workers:      r.number("workers", 300, 0, maxWorkers),
+		Quotas:       r.quotas(),
 		Retain:       r.choice("removalPolicy", "retain", "destroy") == "retain",
 		Issuer:       r.text("issuer", ""),
 		Audience:     r.text("audience", ""),
@@ -112,6 +115,33 @@ type reader struct {
 
 func (r *reader) refuse(key, format string, args ...any) {
 	r.wrong = append(r.wrong, fmt.Errorf("context %s: %s", key, fmt.Sprintf(format, args...)))
+}
+
+// maxQuota is far beyond what a typing error should ask for.
+const maxQuota = 1_000_000_000
+
+// quotas reads the limits of each user. All of them at 0 switch the counting off.
+func (r *reader) quotas() backup.Quotas {
+	preset := backup.DefaultQuotas()
+	number := func(key string, preset int64) int64 { return int64(r.number(key, int(preset), 0, maxQuota)) }
+	return backup.Quotas{
+		Sites:        number("quotaSites", preset.Sites),
+		ActiveJobs:   number("quotaActive", preset.ActiveJobs),
+		Ranges:       number("quotaRanges", preset.Ranges),
+		StoredBytes:  number("quotaStoredGiB", preset.StoredBytes>>30) << 30,
+		FetchedBytes: number("quotaFetchedGiB", preset.FetchedBytes>>30) << 30,
+		Sockets:      number("quotaSockets", preset.Sockets),
+		Requests:     number("quotaRequests", preset.Requests),
+	}
+}
+
+// quotas are the setting of functions.
+func (c Config) quotas() string {
+	text, err := json.Marshal(c.Quotas)
+	if err != nil {
+		panic(err) // numbers alone
+	}
+	return string(text)
 }
 
 func (r *reader) text(key, preset string) string {

@@ -36,6 +36,7 @@ type Variable string
 // The environment of the functions.
 const (
 	Table           Variable = "TABLE"
+	Quotas          Variable = "QUOTAS"
 	Bucket          Variable = "BUCKET"
 	StateMachineARN Variable = "STATE_MACHINE_ARN"
 	EventBus        Variable = "EVENT_BUS"
@@ -83,7 +84,8 @@ func of(variables ...Variable) []Variable { return variables }
 
 var (
 	policy    = of(JobTimeout, FailedKeep, RetryWindow)
-	storage   = of(Table, Bucket, S3Endpoint, S3PathStyle)
+	rows      = of(Table, Quotas)
+	storage   = append(of(Bucket, S3Endpoint, S3PathStyle), rows...)
 	providers = of(SecretPrefix, AllowHosts, ServiceVersion)
 )
 
@@ -102,7 +104,7 @@ func Functions(c Config) []Function {
 func stateFunctions(c Config) []Function {
 	return []Function{
 		{
-			Name: "start-job", State: "StartJob", MemoryMiB: 256, Timeout: time.Minute, Reads: reads(of(Table), policy),
+			Name: "start-job", State: "StartJob", MemoryMiB: 256, Timeout: time.Minute, Reads: reads(rows, policy),
 			Grants: readRows.and(writeJobs),
 			Why:    "Two small requests to the table; the minute is for a table that throttles.",
 		},
@@ -129,7 +131,7 @@ func stateFunctions(c Config) []Function {
 			Why:    "Reads a zip's directory, which has a bound of its own.",
 		},
 		{
-			Name: "fail-file", State: "FailFile", MemoryMiB: 256, Timeout: time.Minute, Reads: reads(of(Table)),
+			Name: "fail-file", State: "FailFile", MemoryMiB: 256, Timeout: time.Minute, Reads: reads(rows),
 			Grants: readRows.and(writeFiles),
 			Why:    "Two small requests to the table; the minute is for a table that throttles.",
 		},
@@ -193,22 +195,22 @@ func jobFunctions(c Config) []Function {
 func socketFunctions() []Function {
 	return []Function{
 		{
-			Name: socketAuthorize, MemoryMiB: 256, Timeout: 10 * time.Second, Reads: reads(of(Table)),
+			Name: socketAuthorize, MemoryMiB: 256, Timeout: 10 * time.Second, Reads: reads(rows),
 			Grants: takeTickets,
 			Why:    "A person waits; one request to the table.",
 		},
 		{
-			Name: socketConnect, MemoryMiB: 256, Timeout: 10 * time.Second, Reads: reads(of(Table)),
+			Name: socketConnect, MemoryMiB: 256, Timeout: 10 * time.Second, Reads: reads(rows),
 			Grants: openSockets,
 			Why:    "A person waits; one request to the table.",
 		},
 		{
-			Name: socketDisconnect, MemoryMiB: 256, Timeout: 10 * time.Second, Reads: reads(of(Table)),
+			Name: socketDisconnect, MemoryMiB: 256, Timeout: 10 * time.Second, Reads: reads(rows),
 			Grants: readSockets.and(dropSockets),
 			Why:    "Removes the rows of one connection.",
 		},
 		{
-			Name: socketMessage, MemoryMiB: 256, Timeout: 10 * time.Second, Reads: reads(of(Table, SocketEndpoint)),
+			Name: socketMessage, MemoryMiB: 256, Timeout: 10 * time.Second, Reads: reads(rows, of(SocketEndpoint)),
 			Grants: readRows.and(subscribeSockets, dropSockets, pushToSockets),
 			Why:    "A person waits; a few requests to the table.",
 		},

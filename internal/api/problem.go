@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
+	"time"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -54,6 +56,9 @@ var statuses = map[backup.Kind]int{
 	backup.Conflict:         http.StatusConflict,
 	backup.StaleAttempt:     http.StatusConflict,
 
+	backup.QuotaExceeded:   http.StatusConflict,
+	backup.TooManyRequests: http.StatusTooManyRequests,
+
 	backup.StoreUnavailable:   http.StatusServiceUnavailable,
 	backup.StorageUnavailable: http.StatusServiceUnavailable,
 }
@@ -70,12 +75,24 @@ func problemOf(ctx context.Context, log *slog.Logger, err error) *Problem {
 		return problem(http.StatusInternalServerError, backup.Internal, "")
 	}
 	p := problem(status, kind, innermost(err))
+	if wait := retryAfter(err); wait > 0 {
+		p.Status, p.headers = http.StatusTooManyRequests, http.Header{"Retry-After": {strconv.FormatInt(int64((wait+time.Second-1)/time.Second), 10)}}
+	}
 	if status == http.StatusServiceUnavailable {
 		log.ErrorContext(ctx, "request failed", "error", err)
 		p.Detail = "try again in a moment"
 		p.headers = http.Header{"Retry-After": {"2"}}
 	}
 	return p
+}
+
+// retryAfter is when a limit of time admits the request; 0 for all other errors.
+func retryAfter(err error) time.Duration {
+	e, ok := errors.AsType[*backup.Error](err)
+	if !ok || (e.Kind != backup.QuotaExceeded && e.Kind != backup.TooManyRequests) {
+		return 0
+	}
+	return e.RetryAfter
 }
 
 // innermost is what the error with the kind says itself: what was wrapped around it names our own steps.

@@ -44,6 +44,7 @@ const (
 
 	// The flow.
 	BatchUnfinished  Kind = "BatchUnfinished"
+	NoRoom           Kind = "NoRoom"
 	Conflict         Kind = "Conflict"
 	StaleAttempt     Kind = "StaleAttempt"
 	StoreUnavailable Kind = "StoreUnavailable"
@@ -108,6 +109,7 @@ var kinds = map[Kind]kindFacts{
 	SiteBusy:            {false, "A backup of this site is already under way."},
 	IllegalState:        {false, "The backup's current state does not allow this."},
 	NotRetryable:        {false, "This backup cannot be retried; create a new one."},
+	NoRoom:              {true, "The user's other backups take up all room; this one waits for its turn."},
 	QuotaExceeded:       {false, "The user's quota is used up."},
 	TooManyRequests:     {true, "Too many requests in too short a time."},
 }

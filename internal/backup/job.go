@@ -126,7 +126,7 @@ func (j Job) Start(attempt int, now time.Time, p Policy) (Job, error) {
 		return j, ErrAlready
 	}
 	if !now.Before(j.DeadlineAt) {
-		return j, E(TimedOut, "job %s: not started by its deadline", j.JobID)
+		return j, E(TimedOut, "job %s: %s", j.JobID, j.timedOut().Detail)
 	}
 	j.Status, j.StartedAt, j.UpdatedAt = Running, now, now
 	j.DeadlineAt = now.Add(p.JobTimeout)
@@ -186,7 +186,11 @@ func (j Job) Expire(now time.Time, p Policy) (Job, error) {
 }
 
 func (j Job) timedOut() *Failure {
-	return NewFailure(TimedOut, "", "not finished by "+j.DeadlineAt.UTC().Format(time.RFC3339), j.DeadlineAt)
+	words := "not finished by "
+	if j.Status == Pending {
+		words = "waited for room beside other backups, and was not started by "
+	}
+	return NewFailure(TimedOut, "", words+j.DeadlineAt.UTC().Format(time.RFC3339), j.DeadlineAt)
 }
 
 // Cancel is J4 on the user's word; finished files of the job are removed as well.

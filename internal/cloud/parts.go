@@ -2,6 +2,7 @@ package cloud
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"time"
 
@@ -24,9 +25,17 @@ import (
 	"github.com/sitevault/sitevault/internal/telemetry"
 )
 
-// Store reads TABLE.
+// Store reads TABLE and QUOTAS.
 func (s *Service) Store() *dynamo.Store {
-	return dynamo.New(dynamodb.NewFromConfig(s.config), s.Settings.Text("TABLE"), s.Now, jitter)
+	return dynamo.New(dynamodb.NewFromConfig(s.config), s.Settings.Text("TABLE"), s.Now, jitter).WithQuotas(s.Quotas())
+}
+
+// Quotas reads QUOTAS, the JSON of a backup.Quotas.
+func (s *Service) Quotas() (q backup.Quotas) {
+	if text := s.Settings.Text("QUOTAS"); text != "" { // Settings.Err says so
+		s.check(json.Unmarshal([]byte(text), &q))
+	}
+	return q
 }
 
 // Storage reads BUCKET and, where S3 is somebody else's, S3_ENDPOINT and S3_PATH_STYLE.

@@ -28,6 +28,7 @@ type Config struct {
 	// MetricsListen is a loopback address for /metrics; "": with the API, and with an issuer nowhere.
 	MetricsListen string
 
+	Quotas     backup.Quotas // of each user
 	Policy     backup.Policy
 	Executions int           // state machine executions at work at a time, not counting those that wait for a provider or a retry
 	SweepEvery time.Duration // how often due jobs are tended

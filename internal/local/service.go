@@ -168,7 +168,7 @@ func (s *Service) openExports() error {
 
 func (s *Service) openStore() (err error) {
 	path := filepath.Join(s.config.DataDir, "sitevault.db")
-	s.store, err = sqlite.Open(path, sqlite.Options{OnChange: s.changed})
+	s.store, err = sqlite.Open(path, sqlite.Options{OnChange: s.changed, Quotas: s.config.Quotas})
 	if err != nil {
 		return err
 	}

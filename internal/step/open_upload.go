@@ -202,7 +202,7 @@ func (s OpenUpload) open(ctx context.Context, job backup.Job, file backup.File, 
 		return file, err
 	}
 	err = s.Files.SwapFile(ctx, backup.Guard(in.JobID, in.Attempt), next)
-	if backup.Is(err, backup.Conflict) || backup.Is(err, backup.StaleAttempt) {
+	if backup.Is(err, backup.Conflict) || backup.Is(err, backup.StaleAttempt) || backup.Is(err, backup.QuotaExceeded) {
 		return file, errors.Join(err, s.discard(ctx, next))
 	}
 	if err != nil {

@@ -1,6 +1,7 @@
 package step
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -33,6 +34,9 @@ func (s StartJob) Handle(ctx context.Context, in StartJobIn) (StartJobOut, error
 	job, err := advanceJob(ctx, s.Jobs, in.JobID, func(j backup.Job) (backup.Job, error) {
 		return j.Start(in.Attempt, s.Now(), s.Policy)
 	})
+	if backup.Is(err, backup.QuotaExceeded) {
+		err = s.wait(ctx, in, err)
+	}
 	if err != nil {
 		return StartJobOut{}, err
 	}
@@ -41,6 +45,12 @@ func (s StartJob) Handle(ctx context.Context, in StartJobIn) (StartJobOut, error
 		files[i] = p.Name
 	}
 	return StartJobOut{JobID: in.JobID, Attempt: in.Attempt, Files: files, share: shareOf(job)}, nil
+}
+
+// wait leaves the job pending: the state machine asks again. As long as it does, the sweeper need not.
+func (s StartJob) wait(ctx context.Context, in StartJobIn, full error) error {
+	_, err := advanceJob(ctx, s.Jobs, in.JobID, func(j backup.Job) (backup.Job, error) { return j.Restarted(s.Now()) })
+	return cmp.Or(err, error(backup.E(backup.NoRoom, "job %s waits: %w", in.JobID, full)))
 }
 
 // share is how the files of a job divide what the site and an execution allow: FileConcurrency files at a time with

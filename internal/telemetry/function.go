@@ -82,7 +82,7 @@ func LogFailure(ctx context.Context, log *slog.Logger, err error, took time.Dura
 	switch kind {
 	case backup.Internal:
 		level = slog.LevelError
-	case backup.BatchUnfinished, backup.ProviderPreparing: // it is simply called again
+	case backup.BatchUnfinished, backup.NoRoom, backup.ProviderPreparing: // it is simply called again
 		level = slog.LevelInfo
 	}
 	log.LogAttrs(ctx, level, "invocation failed",
