@@ -15,7 +15,7 @@ import (
 // Groups of settings that belong to one part of the service.
 var (
 	everywhere = []string{"METRIC_NAMESPACE"}
-	table      = []string{"TABLE"}
+	table      = []string{"TABLE", "QUOTAS"}
 	bucket     = []string{"BUCKET"}
 	machine    = []string{"STATE_MACHINE_ARN"}
 	exports    = []string{"SECRET_PREFIX", "SERVICE_VERSION"}
@@ -51,7 +51,7 @@ var needed = map[string][]string{
 // environment gives every setting a value.
 func environment(server *awstest.Server, more ...string) []string {
 	return slices.Concat(server.Env(), []string{
-		"METRIC_NAMESPACE=Sitevault", "TABLE=rows", "BUCKET=backups", "SERVICE_VERSION=test",
+		"METRIC_NAMESPACE=Sitevault", "TABLE=rows", `QUOTAS={"sites":1000}`, "BUCKET=backups", "SERVICE_VERSION=test",
 		"STATE_MACHINE_ARN=arn:aws:states:eu-central-1:123456789012:stateMachine:backup",
 		"SECRET_PREFIX=sitevault/secrets", "JOB_TIMEOUT=6h", "FAILED_KEEP=168h", "RETRY_WINDOW=1h",
 		"SCHEDULE_GROUP=sitevault", "SCHEDULE_ROLE_ARN=arn:role", "SCHEDULE_DLQ_ARN=arn:queue", "DAILY_RUN_ARN=arn:daily",

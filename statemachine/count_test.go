@@ -59,7 +59,7 @@ func countBackup(t *testing.T, sizes map[string]int64) *counted {
 	if _, err := client.CreateTable(t.Context(), dynamo.Table("sitevault")); err != nil {
 		t.Fatal(err)
 	}
-	c.store = dynamo.New(client, "sitevault", c.clock, func() float64 { return 0.5 })
+	c.store = dynamo.New(client, "sitevault", c.clock, func() float64 { return 0.5 }).WithQuotas(backup.DefaultQuotas())
 	site := backup.Site{UserID: "6f1c2a34-7d1e-4b53-9a52-0c9d6e1f8b77", SiteID: "shop-example-org"}
 	archives := map[int64]*backuptest.Zip{}
 	for _, name := range slices.Sorted(maps.Keys(sizes)) {
