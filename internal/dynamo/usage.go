@@ -69,7 +69,8 @@ func (s *Store) useOfFile(ctx context.Context, g backup.FileGuard, old fileRow, 
 	}
 	u.counted = u.asked
 	u.counted.StoredBytes = s.held(next) - old.Held
-	if u.asked == u.counted && u.asked == (backup.Usage{}) || g.Status == backup.Deleted {
+	nothing := use{at: u.at}
+	if u == nothing || g.Status == backup.Deleted {
 		return use{}, nil
 	}
 	job, err := s.readJob(ctx, g.JobID)
