@@ -179,4 +179,4 @@ func (x thinExports) Range(context.Context, step.Export, backup.Pin, int64, int6
 type counter struct{ started, stopped int }
 
 func (c *counter) Start(context.Context, backup.Job) error { c.started++; return nil }
-func (c *counter) Stop(context.Context, string, int) error  { c.stopped++; return nil }
+func (c *counter) Stop(context.Context, string, int) error { c.stopped++; return nil }

@@ -23,6 +23,26 @@ var (
 // ValidJobID tells whether s is a job id: a ULID of 26 upper-case characters.
 func ValidJobID(s string) bool { return jobIDPattern.MatchString(s) }
 
+// crockford are the digits of a ULID in their order.
+const crockford = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+// JobIDAfter is id if it sorts after newest, the newest id of the same site ("": there is none), and else the id that
+// comes next after newest. So the ids of a site never go back, whatever the clock does.
+func JobIDAfter(newest, id string) string {
+	if id > newest {
+		return id
+	}
+	next := []byte(newest)
+	for i := len(next) - 1; i >= 0; i-- {
+		if at := strings.IndexByte(crockford, next[i]) + 1; at < len(crockford) {
+			next[i] = crockford[at]
+			break
+		}
+		next[i] = crockford[0]
+	}
+	return string(next)
+}
+
 // ValidSiteID tells whether s is a site id: lower-case letters, digits and inner hyphens, at most 63.
 func ValidSiteID(s string) bool { return siteIDPattern.MatchString(s) }
 

@@ -164,3 +164,32 @@ func TestUploadKeys(t *testing.T) {
 		t.Errorf("%d keys, want %d: %v", len(keys), want, keys)
 	}
 }
+
+// The ids of a site never go back: an id that would is the one after the newest.
+func TestJobIDAfter(t *testing.T) {
+	for _, c := range []struct{ newest, id, want string }{
+		{"", "01JBY4WZ5M3QK8T9V2X6C7D1EF", "01JBY4WZ5M3QK8T9V2X6C7D1EF"},
+		{"01JBY4WZ5M3QK8T9V2X6C7D1EF", "01JBY4WZ5M3QK8T9V2X6C7D1EG", "01JBY4WZ5M3QK8T9V2X6C7D1EG"},
+		{"01JBY4WZ5M3QK8T9V2X6C7D1EF", "01JBY4WZ5M3QK8T9V2X6C7D1EF", "01JBY4WZ5M3QK8T9V2X6C7D1EG"},
+		{"01JBY4WZ5M3QK8T9V2X6C7D1EH", "01AAAAAAAAAAAAAAAAAAAAAAAA", "01JBY4WZ5M3QK8T9V2X6C7D1EJ"},
+		{"01JBY4WZ5M3QK8T9V2X6C7D1ZZ", "01AAAAAAAAAAAAAAAAAAAAAAAA", "01JBY4WZ5M3QK8T9V2X6C7D200"},
+		{"01JBY4WZ5MZZZZZZZZZZZZZZZZ", "01AAAAAAAAAAAAAAAAAAAAAAAA", "01JBY4WZ5N0000000000000000"},
+	} {
+		got := backup.JobIDAfter(c.newest, c.id)
+		if got != c.want || !backup.ValidJobID(got) {
+			t.Errorf("after %s, %s becomes %s, want %s", c.newest, c.id, got, c.want)
+		}
+	}
+}
+
+// Whatever is asked for, the id is valid and above the newest, and the one asked for wherever that is.
+func TestJobIDAfterOrders(t *testing.T) {
+	ids := rapid.StringMatching(`[0-6][0-9A-HJKMNP-TV-Z]{25}`)
+	rapid.Check(t, func(t *rapid.T) {
+		newest, id := ids.Draw(t, "newest"), ids.Draw(t, "id")
+		got := backup.JobIDAfter(newest, id)
+		if got <= newest || !backup.ValidJobID(got) || (id > newest && got != id) {
+			t.Fatalf("after %s, %s becomes %s", newest, id, got)
+		}
+	})
+}

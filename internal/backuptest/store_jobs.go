@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -16,6 +18,8 @@ var jobRules = []storeRule{
 	{"times come back in UTC whatever zone they were given in", jobTimesInUTC},
 	{"an unknown job is not found", unknownJob},
 	{"a job id is used once", jobIDOnce},
+	{"the ids of a site are in the order of creation, whatever ids are asked for", idsOfSiteNeverGoBack},
+	{"jobs created at once for one site have ids in the order of creation", idsOfSiteTogether},
 	{"a cancelled caller writes nothing and gets its own error", cancelledCaller},
 
 	{"a thousand callers with one key make one job", oneKeyOneJob},
@@ -87,6 +91,59 @@ func jobIDOnce(c storeCase) {
 	_, err := c.store.CreateJob(c.Context(), second, backup.Idempotency{})
 	c.wantKind(err, backup.Conflict, "create under a used id")
 	c.wantSame(c.job(want.JobID), want, "first job")
+}
+
+func idsOfSiteNeverGoBack(c storeCase) {
+	asked := []int{5, 9, 9, 3, 1, 9, 100, 99}
+	ones := jobID(9)[:25]
+	var got []string
+	for i, n := range asked {
+		key := testKey("ada", fmt.Sprintf("k-%d", i), "body")
+		stored, err := c.store.CreateJob(c.Context(), testJob(n), key)
+		c.need(err, "create")
+		again, err := c.store.CreateJob(c.Context(), testJob(n), key)
+		c.need(err, "repeat")
+		c.wantSame(again, stored, "job of the repeated request")
+		c.wantSame(stored.Rev, int64(1), "revision of a new job")
+		got = append([]string{stored.JobID}, got...)
+		c.swap(stored.JobID, func(j *backup.Job) { j.Status, j.PurgeAt = backup.Deleted, storeEpoch.Add(time.Hour) })
+	}
+	c.wantSame(got, []string{jobID(101), jobID(100), ones + "D", ones + "C", ones + "B", ones + "A", jobID(9), jobID(5)}, "ids, the newest first")
+	other := jobOf("ada", 2)
+	c.wantSame(c.create(other).JobID, other.JobID, "id of another site's job")
+	ofBob := testJob(4)
+	ofBob.UserID = "bob"
+	c.wantSame(c.create(ofBob).JobID, ofBob.JobID, "id of another user's job")
+}
+
+func idsOfSiteTogether(c storeCase) {
+	const workers, each = 4, 5
+	var mu sync.Mutex
+	var created []string // in order: the next job is created only when the one before it has ended
+	try := func() error {
+		stored, err := c.store.CreateJob(c.Context(), testJob(rand.IntN(1000)), backup.Idempotency{})
+		if err != nil {
+			return err
+		}
+		mu.Lock()
+		created = append(created, stored.JobID)
+		mu.Unlock()
+		stored.Status = backup.Done
+		return c.store.SwapJob(c.Context(), stored)
+	}
+	together(workers, func(int) error {
+		for range 20 * each {
+			_ = try() // most find the site busy
+		}
+		return nil
+	})
+	if len(created) < 2 {
+		c.Errorf("%d jobs were created", len(created))
+	}
+	if !slices.IsSorted(created) {
+		c.Errorf("ids in the order of creation: %v", created)
+	}
+	c.wantSame(slices.Compact(slices.Clone(created)), created, "ids without repetition")
 }
 
 func cancelledCaller(c storeCase) {
@@ -327,7 +384,7 @@ func listJobs(c storeCase) {
 	const count = 24
 	want := map[string][]string{}
 	for i := range count {
-		n := (i * 7) % count // not in the order of the ids
+		n := i*6%count + i*6/count // site by site, which is not in the order of the ids
 		job := testJob(n)
 		job.UserID, job.SiteID, job.Status = []string{"ada", "bob"}[n%2], []string{"blog", "shop", "wiki"}[n%3], backup.Done
 		c.create(job)

@@ -72,11 +72,22 @@ func (m *MemoryStore) CreateJob(ctx context.Context, job backup.Job, key backup.
 	default:
 		return m.jobs[used.jobID], nil
 	}
+	job.JobID = backup.JobIDAfter(m.newestOf(job), job.JobID)
 	stored, err := m.storeJob(job)
 	if err == nil && key.Key != "" {
 		m.keys[userKey{key.UserID, key.Key}] = usedKey{key, job.JobID}
 	}
 	return stored, err
+}
+
+// newestOf is the newest id of the job's site; "" when there is none.
+func (m *MemoryStore) newestOf(job backup.Job) (newest string) {
+	for id, other := range m.jobs {
+		if other.UserID == job.UserID && other.SiteID == job.SiteID {
+			newest = max(newest, id)
+		}
+	}
+	return newest
 }
 
 func (m *MemoryStore) storeJob(next backup.Job) (backup.Job, error) {

@@ -99,8 +99,8 @@ func (w *modelRun) createJob(t *rapid.T) {
 		key = backup.Idempotency{UserID: site.UserID, Key: name, BodyHash: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "body"), ExpiresAt: w.now.Add(time.Hour)}
 	}
 	stored := same(w, t, "create "+id, func(s step.Store) (backup.Job, error) { return s.CreateJob(w.ctx, job, key) })
-	if stored.JobID == id && stored.Rev == 1 && !slices.Contains(w.jobs, id) {
-		w.jobs = append(w.jobs, id)
+	if stored.Rev == 1 && !slices.Contains(w.jobs, stored.JobID) {
+		w.jobs = append(w.jobs, stored.JobID)
 		w.seenJobs = append(w.seenJobs, stored)
 	}
 }

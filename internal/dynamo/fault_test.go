@@ -255,7 +255,7 @@ func TestLastingFaults(t *testing.T) {
 		{"a failing server", serverError, 12},
 		{"an invalid request", refused("ValidationException"), 1},
 		{"an invalid row", cancelled("None", "ValidationError", "None", "None"), 1},
-		{"a refused row that has no condition", cancelled("None", "None", "ConditionalCheckFailed", "None"), 1},
+		{"a refused row that has no condition", cancelled("None", "None", "None", "ConditionalCheckFailed", "None"), 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -314,9 +314,10 @@ func TestRefusals(t *testing.T) {
 		reasons []string
 		want    backup.Kind
 	}{
-		{"create: the job", createJob, []string{ok, no, ok, ok, ok}, backup.Conflict},
-		{"create: the site", createJob, []string{ok, ok, no, ok, ok}, backup.SiteBusy},
-		{"create: the job and the site", createJob, []string{ok, no, no, ok, ok}, backup.Conflict},
+		{"create: the newest id", createJob, []string{ok, no, ok, ok, ok, ok}, ""}, // with the next id after it
+		{"create: the job", createJob, []string{ok, ok, no, ok, ok, ok}, backup.Conflict},
+		{"create: the site", createJob, []string{ok, ok, ok, no, ok, ok}, backup.SiteBusy},
+		{"create: the job and the site", createJob, []string{ok, ok, no, no, ok, ok}, backup.Conflict},
 		{"retry: the job", retry, []string{no, ok}, backup.Conflict},
 		{"retry: the site", retry, []string{ok, no}, backup.SiteBusy},
 		{"retry: both", retry, []string{no, no}, backup.Conflict},
@@ -345,6 +346,17 @@ func TestRefusals(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A new job that others of its site overtake again and again is given up after a bounded number of tries.
+func TestOvertaken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		store, faults := faultyStore(t)
+		faults.plan("TransactWriteItems", times(50, cancelled("ConditionalCheckFailed", "None", "None", "None", "None"))...)
+		if err := createOne(t, store); !backup.Is(err, backup.Conflict) || faults.fired != 9 {
+			t.Errorf("after %d tries: %v", faults.fired, err)
+		}
+	})
 }
 
 // A write whose reply was lost is known again by its token and succeeds once. minidyn does not know tokens.

@@ -3,6 +3,7 @@ package dynamo
 import (
 	"context"
 	"errors"
+	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
 )
@@ -125,12 +126,24 @@ func (s *Store) stamps(j backup.Job, files []fileRow) []write {
 	return writes
 }
 
-// errKeyUsed is the refusal of the idempotency row.
-var errKeyUsed = errors.New("the key was used before")
+// The refusals of the idempotency row, and of the row with the site's newest id.
+var (
+	errKeyUsed  = errors.New("the key was used before")
+	errNotAfter = backup.E(backup.Conflict, "the site has a newer job")
+)
+
+// newestRetention is how long a site's newest id is remembered: its older backups may be kept for so long.
+const newestRetention = backup.MaxKeepDays*24*time.Hour + backup.DeletedRowRetention
+
+// maxOvertaken bounds how often a new job of a site may be overtaken by others.
+const maxOvertaken = 8
 
 // CreateJob implements step.JobStore. A key counts as expired from ExpiresAt on, by the new job's CreatedAt.
 func (s *Store) CreateJob(ctx context.Context, job backup.Job, k backup.Idempotency) (backup.Job, error) {
 	stored, err := s.createJob(ctx, job, k)
+	for tries := 0; errors.Is(err, errNotAfter) && tries < maxOvertaken; tries++ {
+		stored, err = s.createAfterNewest(ctx, job, k)
+	}
 	if errors.Is(err, errKeyUsed) {
 		stored, err = s.jobOfKey(ctx, k)
 	}
@@ -156,8 +169,23 @@ func (s *Store) createJob(ctx context.Context, job backup.Job, k backup.Idempote
 	return row.Job, err
 }
 
-// creation lists the rows of a new job in the order in which their refusals tell: the key before the job, and the job
-// before its site.
+// createAfterNewest is for a job whose id is not above all others of its site: the clock has gone back, or another job
+// was created in the same millisecond.
+func (s *Store) createAfterNewest(ctx context.Context, job backup.Job, k backup.Idempotency) (backup.Job, error) {
+	it, err := s.get(ctx, newestKey(job))
+	if err != nil {
+		return backup.Job{}, err
+	}
+	newest, err := unmarshal[newestRow](it)
+	if err != nil {
+		return backup.Job{}, err
+	}
+	job.JobID = backup.JobIDAfter(newest.JobID, job.JobID)
+	return s.createJob(ctx, job, k)
+}
+
+// creation lists the rows of a new job in the order in which their refusals tell: the key before the site's newest id,
+// that before the job, and the job before its site.
 func (s *Store) creation(job backup.Job, k backup.Idempotency) (writes []write, err error) {
 	if k.Key != "" {
 		row := keyRow{header{idempotencyKey(k.UserID, k.Key), keyType}, k, job.JobID, ttl(k.ExpiresAt)}
@@ -171,11 +199,16 @@ func (s *Store) creation(job backup.Job, k backup.Idempotency) (writes []write, 
 		}
 		writes = append(writes, used)
 	}
+	newest, err := s.put(newestRow{header{newestKey(job), newestType}, job.JobID, ttl(job.CreatedAt.Add(newestRetention))},
+		condition{absent.expression + " OR JobID < :job", nil, item{":job": str(job.JobID)}}, errNotAfter)
+	if err != nil {
+		return nil, err
+	}
 	rows, err := s.jobWrites(backup.Job{}, job)
 	if err != nil {
 		return nil, err
 	}
-	writes = append(writes, rows...)
+	writes = append(append(writes, newest), rows...)
 	for _, at := range listKeys(job) {
 		row, err := s.put(listRow{header: header{at, listType}}, condition{}, nil)
 		if err != nil {

@@ -44,6 +44,8 @@ func partSort(number int) string { return fmt.Sprintf("%05d", number) }
 
 func slotKey(j backup.Job) key { return key{partition("SLOT", j.UserID, j.SiteID), "SLOT"} }
 
+func newestKey(j backup.Job) key { return key{partition("NEWEST", j.UserID, j.SiteID), "NEWEST"} }
+
 // userJobs and siteJobs list jobs by their ids, which sort by time.
 func userJobs(userID string) string         { return partition("JOBS", userID) }
 func siteJobs(userID, siteID string) string { return partition("JOBS", userID, siteID) }

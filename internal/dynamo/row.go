@@ -52,6 +52,12 @@ type (
 		header
 		JobID string
 	}
+	// newestRow says which job of the site has the newest id, also when that job is gone.
+	newestRow struct {
+		header
+		JobID string
+		TTL   int64 `dynamodbav:"ttl"`
+	}
 	// keyRow says which job the first use of a key has made.
 	keyRow struct {
 		header

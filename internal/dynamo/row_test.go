@@ -79,6 +79,8 @@ func TestRows(t *testing.T) {
 		"JOBS#ada#site-2 " + two:               "list",
 		"SLOT#ada#site-2 SLOT":                 "slot",
 		"KEY#ada#k%2F1 KEY":                    "key",
+		"NEWEST#ada#site-1 NEWEST":             "newest",
+		"NEWEST#ada#site-2 NEWEST":             "newest",
 		"SITES#ada blog":                       "site",
 		"TICKET#digest TICKET":                 "ticket",
 		"GOOD#ada blog":                        "good",
@@ -114,7 +116,10 @@ func TestTimeToLive(t *testing.T) {
 		}
 	}
 	early := expiring(rows())
+	remembered := fmt.Sprint(epoch.Add((backup.MaxKeepDays + 30) * 24 * time.Hour).Unix())
 	want := map[string]string{
+		"NEWEST#ada#site-1 NEWEST":                   remembered,
+		"NEWEST#ada#site-2 NEWEST":                   remembered,
 		"KEY#ada#k KEY":                              fmt.Sprint(epoch.Unix() + 1),
 		"TICKET#digest TICKET":                       fmt.Sprint(epoch.Unix() + 60),
 		"PARTS#" + job.JobID + "#files#upload 00001": fmt.Sprint(epoch.Add(30 * 24 * time.Hour).Unix()),

@@ -33,6 +33,7 @@ const (
 	gateType   = "gate"
 	listType   = "list"
 	slotType   = "slot"
+	newestType = "newest"
 	keyType    = "key"
 	siteType   = "site"
 	ticketType = "ticket"

@@ -69,15 +69,19 @@ func (s *Store) CreateJob(ctx context.Context, job backup.Job, key backup.Idempo
 }
 
 func (t *tx) createJob(ctx context.Context, job backup.Job, key backup.Idempotency) (backup.Job, error) {
-	if key.Key == "" {
-		return t.storeJob(ctx, job)
+	if key.Key != "" {
+		first, err := t.jobOf(ctx, key, job.CreatedAt)
+		if err != nil || first.Rev > 0 {
+			return first, err
+		}
 	}
-	first, err := t.jobOf(ctx, key, job.CreatedAt)
-	if err != nil || first.Rev > 0 {
-		return first, err
-	}
-	stored, err := t.storeJob(ctx, job)
+	newest, err := jobs.find(ctx, t.statements, "WHERE user_id = ? AND site_id = ? ORDER BY job_id DESC LIMIT 1", job.UserID, job.SiteID)
 	if err != nil {
+		return backup.Job{}, err
+	}
+	job.JobID = backup.JobIDAfter(newest.JobID, job.JobID)
+	stored, err := t.storeJob(ctx, job)
+	if err != nil || key.Key == "" {
 		return stored, err
 	}
 	return stored, firstUses.put(ctx, t.statements, firstUse{key, job.JobID})

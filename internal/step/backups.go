@@ -49,7 +49,7 @@ func (b Backups) Create(ctx context.Context, c CreateBackup) (backup.Job, error)
 	if err != nil {
 		return created, err
 	}
-	if created.JobID == job.JobID {
+	if created.Rev == 1 && created.JobID >= job.JobID { // not the job of an earlier request with the same key
 		b.start(ctx, created)
 	}
 	return created, nil

@@ -67,6 +67,28 @@ func TestCreateIsIdempotent(t *testing.T) {
 	}
 }
 
+// After the clock has gone back, and within one millisecond, the backup asked for last is still the newest of its site.
+func TestNewestStaysNewestWhenTheClockGoesBack(t *testing.T) {
+	r := newRig(t)
+	r.site(smallSite())
+	ids := []string{"01JD0000000000000000000009", "01JC0000000000000000000001", "01JC0000000000000000000001", "01JB0000000000000000000001"}
+	backups := r.backups()
+	for _, id := range ids {
+		backups.NewID = func() string { return id }
+		asked, err := backups.Create(t.Context(), ask())
+		r.need(err)
+		newest, err := r.store.ListJobs(t.Context(), backup.JobQuery{UserID: "ada", SiteID: "blog", Limit: 1})
+		if err != nil || len(newest) != 1 || newest[0].JobID != asked.JobID || (id != ids[0]) != (asked.JobID != id) {
+			t.Errorf("made by the id %s: the newest is %+v, want %s (%v)", id, newest, asked.JobID, err)
+		}
+		if started := r.executions.started; started[len(started)-1] != asked.JobID+"-1" {
+			t.Errorf("started %v", started)
+		}
+		r.need(second(backups.Cancel(t.Context(), "ada", asked.JobID)))
+		r.passes(-time.Hour)
+	}
+}
+
 // An overdue backup does not hold its site, even when the storage cannot be cleaned at the moment.
 func TestOverdueBackupDoesNotHoldSite(t *testing.T) {
 	for _, storageDown := range []bool{false, true} {

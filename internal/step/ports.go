@@ -12,7 +12,8 @@ import (
 // over one of the quotas which the store is given are refused with QuotaExceeded, here and below: the usage changes with the
 // rows in one atomic write.
 type JobStore interface {
-	// CreateJob stores job (Rev 0) and returns it with its revision. With a key, the first call of a tenant wins: later
+	// CreateJob stores job (Rev 0) and returns it with its revision. Its id becomes backup.JobIDAfter the newest of the
+	// site's jobs, those that are deleted included, so that the ids of a site are in the order of creation. With a key, the first call of a tenant wins: later
 	// ones get the job of the first, or IdempotencyReuse if the body hash differs. Without that precedence the call
 	// fails with SiteBusy while another job of the same site is active. One atomic write decides all of it.
 	CreateJob(ctx context.Context, job backup.Job, key backup.Idempotency) (backup.Job, error)
