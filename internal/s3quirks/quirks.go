@@ -15,6 +15,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
 // Quirk is one way in which a server differs from Amazon's. Serve returns false, having done nothing, for requests that
@@ -31,9 +34,10 @@ type Proxy struct {
 	next   http.Handler
 	quirks []Quirk
 
-	mu    sync.Mutex
-	fired map[string]int
-	seen  int
+	mu        sync.Mutex
+	fired     map[string]int
+	seen      int
+	onRequest func()
 }
 
 // Start stands in front of the S3 server at endpoint until the test ends.
@@ -70,7 +74,7 @@ func forward(tb testing.TB, target *url.URL) http.Handler {
 
 // ServeHTTP implements http.Handler.
 func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	p.count("")
+	p.arrives()
 	for _, q := range p.quirks {
 		if q.Serve(w, r, p.next) {
 			p.count(q.Name)
@@ -80,14 +84,27 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	p.next.ServeHTTP(w, r)
 }
 
+func (p *Proxy) arrives() {
+	p.mu.Lock()
+	p.seen++
+	told := p.onRequest
+	p.mu.Unlock()
+	if told != nil {
+		told()
+	}
+}
+
 func (p *Proxy) count(name string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if name == "" {
-		p.seen++
-		return
-	}
 	p.fired[name]++
+}
+
+// OnRequest calls told when a request arrives, before anything else happens to it; nil: nobody.
+func (p *Proxy) OnRequest(told func()) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.onRequest = told
 }
 
 // Fired is how often a quirk has shown.
@@ -229,16 +246,41 @@ func SkewedClock(by time.Duration) Quirk {
 	}}
 }
 
-// WithoutHeader drops a header of every answer, such as a checksum that the server does not know.
+// WithoutHeader drops a header of the answers that are about an object, such as a checksum that the server does not know.
 func WithoutHeader(header string) Quirk {
 	return Quirk{"no " + header, func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
-		answer := record(r, next)
-		if answer.Header().Get(header) == "" {
-			send(w, answer, answer.Body.Bytes())
-			return true
+		if r.Method != http.MethodHead {
+			return false
 		}
+		answer := record(r, next)
 		answer.Header().Del(header)
-		send(w, answer, answer.Body.Bytes())
+		send(w, answer, nil)
+		return true
+	}}
+}
+
+// StoresFraming makes the server take an aws-chunked body for the content, as servers do that do not know the coding,
+// and know nothing of checksums. Requests are signed anew.
+func StoresFraming(key aws.Credentials, region string) Quirk {
+	return Quirk{"the framing is stored", func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+		chunked := r.Header.Get("Content-Encoding") == "aws-chunked"
+		for name := range r.Header {
+			if strings.HasPrefix(name, "X-Amz-Checksum") || strings.HasPrefix(name, "X-Amz-Trailer") || name == "X-Amz-Decoded-Content-Length" {
+				r.Header.Del(name)
+			}
+		}
+		if chunked {
+			r.Header.Del("Content-Encoding")
+		}
+		r.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
+		r.Header.Del("Authorization")
+		signed := r.Clone(r.Context())
+		signed.URL.Host = r.Host
+		if err := v4.NewSigner().SignHTTP(r.Context(), key, signed, "UNSIGNED-PAYLOAD", "s3", region, time.Now()); err != nil {
+			panic(err)
+		}
+		r.Header = signed.Header
+		next.ServeHTTP(w, r)
 		return true
 	}}
 }

@@ -103,6 +103,8 @@ func kindOf(err error) backup.Kind {
 		return backup.StorageUnavailable // no answer at all
 	}
 	switch status := response.HTTPStatusCode(); {
+	case status == http.StatusNotImplemented:
+		return backup.StorageRefused
 	case status >= 500, status == http.StatusTooManyRequests, status == http.StatusRequestTimeout:
 		return backup.StorageUnavailable
 	case status >= 300:

@@ -381,7 +381,7 @@ func TestEndlessSweep(t *testing.T) {
 		}
 	})
 	n, err := store.AbortUploads(t.Context(), "a/", nil, nil)
-	if !backup.Is(err, backup.StorageUnavailable) || n != 10 || listings.Load() != 10 {
+	if !backup.Is(err, backup.StorageRefused) || n != 10 || listings.Load() != 10 {
 		t.Errorf("removed %d in %d listings, %v", n, listings.Load(), err)
 	}
 }

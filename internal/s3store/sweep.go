@@ -20,13 +20,17 @@ var errEndless = backup.E(backup.StorageUnavailable, "the listing has no end aft
 
 // sweep lists and removes until a listing shows nothing more to remove.
 func sweep(pass func() (removed int, err error)) (int, error) {
-	total := 0
+	total, last := 0, 0
 	for range maxSweeps {
 		removed, err := pass()
 		total += removed
 		if err != nil || removed == 0 {
 			return total, err
 		}
+		last = removed
+	}
+	if total == maxSweeps*last { // as many each time: nothing is being removed
+		return total, backup.E(backup.StorageRefused, "the storage says that it removes what it still lists: %d entries in %d listings", last, maxSweeps)
 	}
 	return total, backup.E(backup.StorageUnavailable, "still not empty after %d listings", maxSweeps)
 }
