@@ -60,7 +60,7 @@ func exitCode(err error) int {
 		return exitNotFound
 	case is[*client.ExistsError](err):
 		return exitConflict
-	case is[*client.UnreachableError](err):
+	case is[*client.UnreachableError](err), is[*storageSilent](err):
 		return exitUnreachable
 	}
 	return exitFailure

@@ -86,7 +86,7 @@ Exit codes:
   3    the backup failed
   4    there is no such site, backup or file
   5    conflict: a backup is under way, or its state does not allow this
-  6    the service cannot be reached
+  6    the service cannot be reached, or the storage that is checked
   130  interrupted
 
 Environment:
@@ -114,7 +114,7 @@ func (p *program) rootCommand() *cobra.Command {
 		&cobra.Group{ID: "client", Title: "Sites and backups:"},
 		&cobra.Group{ID: "run", Title: "Run it:"},
 	)
-	p.add(root, "run", p.serveCommand(), p.agentCommand(), p.secretCommand(), p.userIDCommand(), p.demoCommand())
+	p.add(root, "run", p.serveCommand(), p.agentCommand(), p.secretCommand(), p.userIDCommand(), p.storageCommand(), p.demoCommand())
 	p.add(root, "client", p.siteCommand(), p.backupCommand())
 	p.add(root, "", p.versionCommand(), p.openapiCommand(), p.keeperCommand())
 	return root

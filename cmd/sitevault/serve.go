@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net/url"
 	"path/filepath"
 	"runtime/debug"
 	"time"
@@ -20,7 +19,8 @@ const serveHelp = `Run the whole service on this machine: the API, the live prog
 that runs on AWS. Jobs lie in a SQLite file; a service that was killed goes on where it was.
 
 Archives go to an S3 server (versitygw) that is started for you on a folder below --data, or to any S3 storage that
---s3-endpoint names. Its keys come from the environment only: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.
+--s3-endpoint names. Its keys come from the environment only: AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY. Such a storage
+is tried before it is trusted, as "sitevault storage check" does; one that cannot prove or delete is refused at the start.
 
 Exports are fetched from public addresses only. A site on this machine or in your own network is allowed by name,
 address or block: --allow-host 127.0.0.1:8421, --allow-host 10.0.0.0/8, --allow-host nas.local.
@@ -88,10 +88,7 @@ func (p *program) serveCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVar(&config.Listen, "listen", config.Listen, "address to listen on; port 0 takes a free one")
 	f.limits.register(flags)
-	flags.StringVar(&config.S3.Endpoint, "s3-endpoint", "", "URL of an S3 storage (default: an S3 server on a folder, started for you)")
-	flags.StringVar(&config.S3.Bucket, "s3-bucket", "", "bucket for the archives; must exist at --s3-endpoint")
-	flags.StringVar(&config.S3.Region, "s3-region", "us-east-1", "region of --s3-endpoint")
-	flags.BoolVar(&config.S3.PathStyle, "s3-path-style", false, "put the bucket into the path instead of the host name, as most storages but Amazon's want it")
+	storageFlags(flags, &config.S3)
 	flags.StringVar(&config.VersityGW, "versitygw", "", "path of the versitygw program (default: beside this program, in bin/ or in PATH)")
 	flags.StringSliceVar(&config.AllowHosts, "allow-host", nil, "address, block or name that exports may come from although it is not public, and that secrets are sent to without TLS (repeatable)")
 	flags.StringVar(&config.Issuer, "issuer", "", "OpenID Connect issuer whose tokens are accepted (default: no sign-in, one local user)")
@@ -214,14 +211,7 @@ func (p *program) completeServe(c *local.Config) error {
 		}
 		return nil
 	}
-	if u, err := url.Parse(c.S3.Endpoint); err != nil || u.Host == "" || u.User != nil || (u.Scheme != "http" && u.Scheme != "https") {
-		return usage("--s3-endpoint is a URL such as https://s3.eu-central-1.amazonaws.com")
-	}
-	// The AWS SDK reads the keys itself, with a session token where there is one.
-	if c.S3.Bucket == "" || p.getenv("AWS_ACCESS_KEY_ID") == "" || p.getenv("AWS_SECRET_ACCESS_KEY") == "" {
-		return usage("--s3-endpoint needs --s3-bucket, and the keys in AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
-	}
-	return nil
+	return p.checkS3(c.S3)
 }
 
 func (p *program) announceService(w io.Writer, address, metrics string, c local.Config) {

@@ -7,6 +7,7 @@ import (
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/httpserver"
 	"github.com/sitevault/sitevault/internal/provider"
+	"github.com/sitevault/sitevault/internal/s3store"
 )
 
 // Config says how the service runs on this machine. DefaultConfig fills what is seldom changed.
@@ -42,6 +43,12 @@ type S3 struct {
 	AccessKey string
 	SecretKey string
 	PathStyle bool
+}
+
+func (c S3) store() s3store.Config {
+	return s3store.Config{
+		Endpoint: c.Endpoint, Region: c.Region, Bucket: c.Bucket, AccessKey: c.AccessKey, SecretKey: c.SecretKey, PathStyle: c.PathStyle,
+	}
 }
 
 // DefaultConfig is a service on a folder. A stopped execution leaves no worker behind here, but requests on their way: to put

@@ -22,9 +22,9 @@ func (s *Service) handlers() map[string]asl.Handler {
 	exports, uploads := s.measured()
 	return map[string]asl.Handler{
 		"StartJob": task(log, step.StartJob{Jobs: store, Policy: s.config.Policy, Now: s.now}.Handle),
-		"OpenUpload": task(log, step.OpenUpload{
+		"OpenUpload": task(log, s.trusting(step.OpenUpload{
 			Jobs: store, Files: store, Exports: exports, Uploads: storage, Now: s.now, NewRandom: rand.Text, SingleBytes: backup.BasePartSizeBytes, MaxParts: s.maxParts(),
-		}.Handle),
+		})),
 		"ExportRangeUpload": task(log, step.ExportRangeUpload{Jobs: store, Files: store, Exports: exports, Uploads: uploads, Now: s.now}.Handle),
 		"CompleteMultipart": task(log, step.CompleteMultipart{Files: store, Uploads: storage, Objects: storage, Now: s.now}.Handle),
 		"InspectArchive":    task(log, step.InspectArchive{Files: store, Objects: storage, Now: s.now}.Handle),

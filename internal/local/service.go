@@ -43,6 +43,7 @@ type Service struct {
 	store         *sqlite.Store
 	storage       *s3store.Store
 	gateway       *versitygw.Server // nil with a storage of the operator's own
+	trust         *trust            // in that storage; nil with the gateway
 	exports       *provider.Client
 	status        step.Status
 	hub           *push.Hub
@@ -101,10 +102,7 @@ func (s *Service) listen() (err error) {
 }
 
 func (s *Service) openStorage(ctx context.Context) (err error) {
-	c := s3store.Config{
-		Endpoint: s.config.S3.Endpoint, Region: s.config.S3.Region, Bucket: s.config.S3.Bucket,
-		AccessKey: s.config.S3.AccessKey, SecretKey: s.config.S3.SecretKey, PathStyle: s.config.S3.PathStyle,
-	}
+	c := s.config.S3.store()
 	if c.Endpoint == "" {
 		if c, err = s.startGateway(ctx, c.Bucket); err != nil {
 			return err
@@ -114,27 +112,11 @@ func (s *Service) openStorage(ctx context.Context) (err error) {
 		return fmt.Errorf("storage: %w", err)
 	}
 	if s.gateway == nil {
-		return s.checkStorage(ctx)
+		s.trust = s.newTrust()
+		return s.trust.atStart(ctx)
 	}
 	if _, err := s.storage.EnsureBucket(ctx, false); err != nil {
 		return fmt.Errorf("storage: %w", err)
-	}
-	return nil
-}
-
-const storageTime = 10 * time.Second
-
-// checkStorage finds a wrong bucket or key before the first backup does. A storage that does not answer may come up later.
-func (s *Service) checkStorage(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, storageTime)
-	defer cancel()
-	err := s.storage.CheckBucket(ctx)
-	if backup.Is(err, backup.StorageUnavailable) {
-		s.config.Log.WarnContext(ctx, "the storage does not answer; backups wait for it", "endpoint", s.config.S3.Endpoint, "error", err)
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("storage %s: %w", s.config.S3.Endpoint, err)
 	}
 	return nil
 }

@@ -1,0 +1,82 @@
+package local_test
+
+import (
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/e2e"
+	"github.com/sitevault/sitevault/internal/local"
+	"github.com/sitevault/sitevault/internal/s3quirks"
+)
+
+// behind is the config of a service whose storage is seen through quirks, and is down while down says so.
+func behind(t *testing.T, storage *e2e.Storage, down *atomic.Bool, quirks ...s3quirks.Quirk) (local.Config, *s3quirks.Proxy) {
+	t.Helper()
+	away := s3quirks.Refuse("down", http.StatusServiceUnavailable, "SlowDown", func(*http.Request) bool { return down.Load() })
+	proxy := s3quirks.Start(t, storage.Endpoint, append([]s3quirks.Quirk{away}, quirks...)...)
+	c := e2e.Config(t, storage)
+	c.S3.Endpoint = proxy.URL
+	return c, proxy
+}
+
+// A storage that does not answer at the start is tried before the first backup is trusted to it.
+func TestStorageThatComesUpLater(t *testing.T) {
+	noChecksum := s3quirks.WithoutHeader("X-Amz-Checksum-Crc64nvme")
+	for name, tc := range map[string]struct {
+		quirks []s3quirks.Quirk
+		status backup.Status
+	}{
+		"accepted": {nil, backup.Done},
+		"refused":  {[]s3quirks.Quirk{noChecksum}, backup.Failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var down atomic.Bool
+			down.Store(true)
+			storage := e2e.NewStorage(t)
+			c, proxy := behind(t, storage, &down, tc.quirks...)
+			s := e2e.Start(t, c)
+			export := e2e.NewExport(t, 1, 3)
+			s.PutSerialSite("shop", e2e.Exports{"files": export})
+			down.Store(false)
+			jobID := s.Create("shop")
+			s.Await(jobID, tc.status)
+			for _, q := range tc.quirks {
+				if proxy.Fired(q) == 0 {
+					t.Errorf("%s has never shown", q.Name)
+				}
+			}
+			if tc.status == backup.Done {
+				storage.OnlyBackup(t, jobID, "files")
+				return
+			}
+			if failure := s.Get(jobID).Error; failure == nil || failure.Kind != backup.StorageRefused {
+				t.Errorf("%+v", failure)
+			}
+			storage.Empties(t)
+		})
+	}
+}
+
+// A trial is made again after a week, before the next backup; a storage that is known is not doubted while it is away.
+func TestStorageIsTriedAgain(t *testing.T) {
+	var down atomic.Bool
+	var clock e2e.Clock
+	c, proxy := behind(t, e2e.NewStorage(t), &down)
+	c.Now = clock.Now
+	s := e2e.Start(t, c)
+	export := e2e.NewExport(t, 1, 3)
+	s.PutSerialSite("shop", e2e.Exports{"files": export})
+	requests := func() int {
+		before := proxy.Seen()
+		s.Await(s.Create("shop"), backup.Done)
+		return proxy.Seen() - before
+	}
+	before := requests()
+	clock.Advance(8 * 24 * time.Hour)
+	if again := requests(); again < before+20 {
+		t.Errorf("%d requests after a week, %d before: no trial was made", again, before)
+	}
+}
