@@ -84,7 +84,7 @@ func (a *account) request(method, path, body string) (status int, answer map[str
 		name = "status"
 	}
 	event := events.APIGatewayProxyRequest{HTTPMethod: method, Path: path, Body: body, MultiValueHeaders: map[string][]string{"Content-Type": {"application/json"}}}
-	event.RequestContext.Authorizer = map[string]any{"claims": map[string]any{"sub": "ada"}}
+	event.RequestContext.Authorizer = map[string]any{"claims": map[string]any{"sub": "ada", "exp": time.Now().Add(time.Hour).UTC().Format(time.UnixDate)}}
 	payload, err := json.Marshal(event)
 	if err != nil {
 		a.Fatal(err)

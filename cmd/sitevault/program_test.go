@@ -207,6 +207,7 @@ func TestExitCodes(t *testing.T) {
 		"agent without export":  {s, "agent --dir /nowhere", exitUsage, "--files"},
 		"agent open to all":     {s, "agent --listen 0.0.0.0:0 --dir /nowhere --files /", exitUsage, "--token-file"},
 		"storage without keys":  {s, "serve --data /nowhere --s3-endpoint http://127.0.0.1:1 --s3-bucket b", exitUsage, "AWS_ACCESS_KEY_ID"},
+		"issuer by http":        {s, "serve --data /nowhere --issuer http://issuer.example --audience x", exitUsage, "https"},
 		"issuer, no audience":   {s, "serve --data /nowhere --issuer https://x", exitUsage, "--audience"},
 		"bad log level":         {s, "serve --data /nowhere --log-level loud", exitUsage, "debug"},
 		"serve without a place": {s, "serve", exitUsage, "--data"},

@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/identity"
 	"github.com/sitevault/sitevault/internal/local"
 )
 
@@ -91,7 +92,7 @@ func (p *program) serveCommand() *cobra.Command {
 	storageFlags(flags, &config.S3)
 	flags.StringVar(&config.VersityGW, "versitygw", "", "path of the versitygw program (default: beside this program, in bin/ or in PATH)")
 	flags.StringSliceVar(&config.AllowHosts, "allow-host", nil, "address, block or name that exports may come from although it is not public, and that secrets are sent to without TLS (repeatable)")
-	flags.StringVar(&config.Issuer, "issuer", "", "OpenID Connect issuer whose tokens are accepted (default: no sign-in, one local user)")
+	flags.StringVar(&config.Issuer, "issuer", "", "https URL of the OpenID Connect issuer whose tokens are accepted (default: no sign-in, one local user)")
 	flags.StringVar(&config.Audience, "audience", "", "audience that the tokens of --issuer must have")
 	flags.StringVar(&config.MetricsListen, "metrics-listen", "", "loopback address for /metrics (default: with the API, and with --issuer nowhere)")
 	flags.DurationVar(&config.Policy.JobTimeout, "job-timeout", config.Policy.JobTimeout, "a backup is given up after this time; at most 6h")
@@ -205,6 +206,9 @@ func (p *program) completeServe(c *local.Config) error {
 	if (c.Issuer == "") != (c.Audience == "") {
 		return usage("--issuer and --audience belong together")
 	}
+	if err := checkIssuer(c.Issuer); err != nil {
+		return err
+	}
 	if c.S3.Endpoint == "" {
 		if c.S3.Bucket == "" {
 			c.S3.Bucket = "sitevault"
@@ -212,6 +216,16 @@ func (p *program) completeServe(c *local.Config) error {
 		return nil
 	}
 	return p.checkS3(c.S3)
+}
+
+func checkIssuer(issuer string) error {
+	if issuer == "" {
+		return nil
+	}
+	if err := identity.CheckIssuer(issuer); err != nil {
+		return usage("--issuer: %w", err)
+	}
+	return nil
 }
 
 func (p *program) announceService(w io.Writer, address, metrics string, c local.Config) {

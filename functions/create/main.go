@@ -20,7 +20,7 @@ func main() {
 		Status:    s.Status(store),
 		Objects:   storage,
 		Tickets:   store,
-		Identify:  apigateway.Caller,
+		Identify:  apigateway.Caller(s.Now),
 		Secret:    s.NewRandom,
 		SocketURL: s.SocketURL(),
 		Now:       s.Now,

@@ -18,7 +18,7 @@ func main() {
 		Sites:    step.Sites{Store: store, Now: s.Now},
 		Status:   s.Status(store),
 		Objects:  s.Storage(ctx),
-		Identify: apigateway.Caller,
+		Identify: apigateway.Caller(s.Now),
 		Now:      s.Now,
 		Version:  s.Version(),
 		Log:      s.Log,

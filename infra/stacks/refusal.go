@@ -20,7 +20,10 @@ type Refusal struct {
 	Headers map[string]string
 }
 
-var signIn = map[string]string{"WWW-Authenticate": `Bearer realm="sitevault"`}
+var (
+	signIn   = map[string]string{"WWW-Authenticate": `Bearer realm="sitevault"`}
+	patience = map[string]string{"Retry-After": "2"}
+)
 
 // Refusals are all answers of API Gateway's own; the two defaults are for the types that have no line here.
 func Refusals() []Refusal {
@@ -30,6 +33,9 @@ func Refusals() []Refusal {
 		{Type: "UNAUTHORIZED", Status: http.StatusUnauthorized, Kind: backup.Unauthenticated, Detail: "send a valid token that has not expired as Authorization: Bearer <token>", Headers: signIn},
 		{Type: "EXPIRED_TOKEN", Status: http.StatusUnauthorized, Kind: backup.Unauthenticated, Detail: "the token has expired", Headers: signIn},
 		{Type: "ACCESS_DENIED", Status: http.StatusUnauthorized, Kind: backup.Unauthenticated, Detail: "the token is not valid", Headers: signIn},
+		// An authorizer that fails, and one that says that the keys of the issuer cannot be had.
+		{Type: "AUTHORIZER_FAILURE", Status: http.StatusServiceUnavailable, Kind: backup.IssuerUnavailable, Detail: "try again in a moment", Headers: patience},
+		{Type: "AUTHORIZER_CONFIGURATION_ERROR", Status: http.StatusServiceUnavailable, Kind: backup.IssuerUnavailable, Detail: "try again in a moment", Headers: patience},
 		// This is what API Gateway calls a route that it does not have, and a bearer token there, which it takes for a signature.
 		{Type: "INVALID_SIGNATURE", Status: http.StatusNotFound, Kind: backup.NotFound, Detail: "no such route; see /v1/openapi.json"},
 		{Type: "MISSING_AUTHENTICATION_TOKEN", Status: http.StatusNotFound, Kind: backup.NotFound, Detail: "no such route; see /v1/openapi.json"},
@@ -38,7 +44,7 @@ func Refusals() []Refusal {
 		{Type: "REQUEST_TOO_LARGE", Status: http.StatusRequestEntityTooLarge, Kind: backup.InvalidRequest, Detail: "the request is too large"},
 		{Type: "UNSUPPORTED_MEDIA_TYPE", Status: http.StatusUnsupportedMediaType, Kind: backup.InvalidRequest, Detail: "send the body as Content-Type: application/json"},
 		// Of the kinds that a client may try again this is the nearest: the service has no room right now.
-		{Type: "THROTTLED", Status: http.StatusTooManyRequests, Kind: backup.StoreUnavailable, Detail: "too many requests at the same time; try again in a moment", Headers: map[string]string{"Retry-After": "2"}},
+		{Type: "THROTTLED", Status: http.StatusTooManyRequests, Kind: backup.StoreUnavailable, Detail: "too many requests at the same time; try again in a moment", Headers: patience},
 		{Type: "INTEGRATION_TIMEOUT", Status: http.StatusGatewayTimeout, Kind: backup.Internal, Detail: "the service did not answer in time; look whether it did what was asked before trying again"},
 	}
 }

@@ -127,8 +127,8 @@ func (a *App) authorization() *awsapigateway.MethodOptions {
 			AuthorizationType: awsapigateway.AuthorizationType_CUSTOM,
 			Authorizer: awsapigateway.NewTokenAuthorizer(a.Stack, jsii.String("Authorizer"), &awsapigateway.TokenAuthorizerProps{
 				Handler: a.Functions[authorize], ResultsCacheTtl: awscdk.Duration_Minutes(jsii.Number(5)),
-				// What is no bearer token costs no call.
-				ValidationRegex: jsii.String(`^Bearer [-0-9A-Za-z_.]+$`),
+				// What is no bearer token costs no call. The scheme may be written in upper or lower case.
+				ValidationRegex: jsii.String(`^[Bb][Ee][Aa][Rr][Ee][Rr] +[-0-9A-Za-z_.]+$`),
 			}),
 		}
 	}

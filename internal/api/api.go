@@ -17,7 +17,7 @@ import (
 const Prefix = "/v1"
 
 // Identify tells who sends a request. Its error is a *backup.Error; Unauthenticated asks the client to sign in.
-type Identify func(r *http.Request) (userID string, err error)
+type Identify func(r *http.Request) (backup.Caller, error)
 
 // Config is what the API needs.
 type Config struct {
@@ -75,21 +75,31 @@ func register(mux *http.ServeMux, s server) huma.API {
 	return api
 }
 
-type userKey struct{}
+type callerKey struct{}
 
-// identified lets a request through with the user's id in its context.
+// identified lets a request through with its caller in its context.
 func (s server) identified(api huma.API) func(huma.Context, func(huma.Context)) {
 	return func(ctx huma.Context, next func(huma.Context)) {
 		r, _ := humago.Unwrap(ctx)
-		userID, err := s.Identify(r)
+		caller, err := s.Identify(r)
 		if err != nil {
-			p := problemOf(ctx.Context(), s.Log, err)
-			ctx.SetHeader("WWW-Authenticate", `Bearer realm="sitevault"`)
-			s.refuse(api, ctx, p.Status, p.Detail, err)
+			s.refuseCaller(api, ctx, err)
 			return
 		}
-		next(huma.WithValue(ctx, userKey{}, userID))
+		next(huma.WithValue(ctx, callerKey{}, caller))
 	}
+}
+
+// refuseCaller asks for a sign-in, or for patience while nobody can be signed in.
+func (s server) refuseCaller(api huma.API, ctx huma.Context, err error) {
+	p := problemOf(ctx.Context(), s.Log, err)
+	for name, values := range p.headers {
+		ctx.SetHeader(name, values[0])
+	}
+	if p.Status == http.StatusUnauthorized {
+		ctx.SetHeader("WWW-Authenticate", `Bearer realm="sitevault"`)
+	}
+	s.refuse(api, ctx, p.Status, p.Detail, err)
 }
 
 // refuse ends a request before its handler.
@@ -99,10 +109,12 @@ func (s server) refuse(api huma.API, ctx huma.Context, status int, detail string
 	}
 }
 
-func userOf(ctx context.Context) string {
-	userID, _ := ctx.Value(userKey{}).(string)
-	return userID
+func callerOf(ctx context.Context) backup.Caller {
+	caller, _ := ctx.Value(callerKey{}).(backup.Caller)
+	return caller
 }
+
+func userOf(ctx context.Context) string { return callerOf(ctx).UserID }
 
 // route registers one operation: who may call it, which problems it can answer with, and its handler.
 func route[In, Out any](s server, api huma.API, op huma.Operation, handle func(context.Context, *In) (*Out, error)) {

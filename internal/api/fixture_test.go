@@ -80,12 +80,12 @@ func (f *fixture) in(t testing.TB) *fixture {
 	}
 }
 
-func identify(r *http.Request) (string, error) {
+func identify(r *http.Request) (backup.Caller, error) {
 	user := r.Header.Get(userHeader)
 	if user == "" {
-		return "", backup.E(backup.Unauthenticated, "sign in")
+		return backup.Caller{}, backup.E(backup.Unauthenticated, "sign in")
 	}
-	return user, nil
+	return backup.Caller{UserID: user}, nil
 }
 
 func (f *fixture) clock() time.Time {

@@ -59,6 +59,7 @@ var statuses = map[backup.Kind]int{
 	backup.QuotaExceeded:   http.StatusConflict,
 	backup.TooManyRequests: http.StatusTooManyRequests,
 
+	backup.IssuerUnavailable:  http.StatusServiceUnavailable,
 	backup.StoreUnavailable:   http.StatusServiceUnavailable,
 	backup.StorageUnavailable: http.StatusServiceUnavailable,
 }

@@ -62,6 +62,9 @@ const (
 	NotRetryable     Kind = "NotRetryable"
 	QuotaExceeded    Kind = "QuotaExceeded"
 	TooManyRequests  Kind = "TooManyRequests"
+
+	// The issuer of tokens.
+	IssuerUnavailable Kind = "IssuerUnavailable"
 )
 
 type kindFacts struct {
@@ -112,6 +115,7 @@ var kinds = map[Kind]kindFacts{
 	NoRoom:              {true, "The user's other backups take up all room; this one waits for its turn."},
 	QuotaExceeded:       {false, "The user's quota is used up."},
 	TooManyRequests:     {true, "Too many requests in too short a time."},
+	IssuerUnavailable:   {true, "The issuer whose tokens sign users in did not answer properly."},
 }
 
 // Kinds lists every kind in alphabetical order.

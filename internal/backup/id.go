@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 var (
@@ -72,6 +73,10 @@ func UserID(subject string) string {
 	sum := sha256.Sum256([]byte(subject))
 	return digestPrefix + hex.EncodeToString(sum[:16])
 }
+
+// ValidSubject tells whether a token's subject names somebody. The empty one could be shared by many, and so could one that
+// was no valid text in the token: decoders make the same character of all that is not.
+func ValidSubject(s string) bool { return s != "" && !strings.ContainsRune(s, utf8.RuneError) }
 
 // TicketDigest is what a ticket is stored under: the store never holds what opens a socket.
 func TicketDigest(secret string) string {

@@ -32,6 +32,12 @@ type Waiting struct {
 	Since  time.Time // of its last good backup, or of its schedule's beginning
 }
 
+// Caller is who sends a request.
+type Caller struct {
+	UserID    string
+	ExpiresAt time.Time // when the token that says so expires; zero: there is none
+}
+
 // Ticket lets its bearer open one socket.
 type Ticket struct {
 	UserID    string

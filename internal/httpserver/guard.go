@@ -25,7 +25,7 @@ func LocalOnly(next http.Handler) http.Handler {
 }
 
 func checkLocal(r *http.Request) error {
-	if !loopbackHost(r.Host) {
+	if !LoopbackHost(r.Host) {
 		return fmt.Errorf("without sign-in this is answered on loopback addresses only, such as http://127.0.0.1, not as %q", r.Host)
 	}
 	// Reading matters as much as writing here, but the library lets every GET pass.
@@ -34,7 +34,8 @@ func checkLocal(r *http.Request) error {
 	return new(http.CrossOriginProtection).Check(&asWrite)
 }
 
-func loopbackHost(hostport string) bool {
+// LoopbackHost tells whether a host, with or without a port, is this machine. A name that only resolves to it is not.
+func LoopbackHost(hostport string) bool {
 	host, _, err := net.SplitHostPort(hostport)
 	if err != nil {
 		host = strings.Trim(hostport, "[]")

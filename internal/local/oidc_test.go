@@ -65,6 +65,30 @@ func TestIssuer(t *testing.T) {
 	}
 }
 
+// While the issuer's keys cannot be had, whoever needs a new one is told to come again, without a word of the issuer's;
+// users whose key is known notice nothing.
+func TestIssuerOutage(t *testing.T) {
+	e2e.VersityGW(t)
+	i := backuptest.NewIssuer(t)
+	s := e2e.Start(t, signedIn(t, i, nil))
+	known := s.As("Bearer " + i.Token("alice"))
+	i.Rotate("key-2")
+	i.AnswerKeys(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "canary", http.StatusBadGateway) })
+	r := s.As("Bearer "+i.Token("bob")).Call(http.MethodGet, "/site", nil)
+	if i.KeyReads() != 2 {
+		t.Fatalf("the outage was not met: the keys were read %d times", i.KeyReads())
+	}
+	if r.Status != http.StatusServiceUnavailable || r.Header.Get("Retry-After") == "" || r.Header.Get("WWW-Authenticate") != "" {
+		t.Errorf("%d %v", r.Status, r.Header)
+	}
+	if body := string(r.Body); !strings.Contains(body, `"kind":"IssuerUnavailable"`) || strings.Contains(body, "canary") || strings.Contains(body, i.URL) {
+		t.Errorf("%s", body)
+	}
+	if r := known.Call(http.MethodGet, "/site", nil); r.Status != http.StatusOK {
+		t.Errorf("a known key: %d %s", r.Status, r.Body)
+	}
+}
+
 // Whoever can choose a subject becomes nobody else by it: not the user whose id it looks like, not one whose subject
 // differs in upper and lower case only, and not the user of a service without sign-in.
 func TestSubjectsAreNobodyElse(t *testing.T) {

@@ -180,7 +180,7 @@ func (s *Service) openAPI(ctx context.Context) error {
 	identify := identity.OneUser(backup.LocalUser)
 	if s.config.Issuer != "" {
 		var err error
-		if identify, err = identity.OIDC(ctx, s.config.Issuer, s.config.Audience); err != nil {
+		if identify, err = identity.OIDC(ctx, s.config.Issuer, s.config.Audience, s.config.Now); err != nil {
 			return err
 		}
 	}

@@ -3,7 +3,6 @@ package apigateway_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -43,17 +42,21 @@ func echo(t *testing.T) lambdaedge.Handler {
 			panic("canary of the inside")
 		}
 		body, _ := io.ReadAll(r.Body)
-		userID, err := apigateway.Caller(r)
+		caller, err := apigateway.Caller(clock)(r)
 		w.Header().Set("ETag", `"x"`)
 		w.WriteHeader(http.StatusAccepted)
-		fmt.Fprintf(w, "%s %s?%s user=%q %v key=%s body=%s", r.Method, r.URL.Path, r.URL.RawQuery, userID, err, r.Header.Get("Idempotency-Key"), body)
+		fmt.Fprintf(w, "%s %s?%s user=%q %v key=%s body=%s", r.Method, r.URL.Path, r.URL.RawQuery, caller.UserID, err, r.Header.Get("Idempotency-Key"), body)
 	})
 	return apigateway.Proxy("/v1", h, slog.New(slog.NewTextHandler(t.Output(), nil)))
 }
 
+var epoch = time.Date(2026, 3, 1, 2, 30, 0, 0, time.UTC)
+
+func clock() time.Time { return epoch }
+
 const (
-	cognito = `"requestContext":{"path":"/v1/backup","domainName":"api.example.org","authorizer":{"claims":{"sub":"ada","email":"a@example.org"}}}`
-	foreign = `"requestContext":{"authorizer":{"principalId":"x","userId":"u-30f69670bba25e88a97e749a67b8b93d"}}`
+	cognito = `"requestContext":{"path":"/v1/backup","domainName":"api.example.org","authorizer":{"claims":{"sub":"ada","email":"a@example.org","exp":"Sun Mar 01 02:30:01 UTC 2026"}}}`
+	foreign = `"requestContext":{"authorizer":{"principalId":"x","userId":"u-30f69670bba25e88a97e749a67b8b93d","expiresAt":"1772332201"}}`
 )
 
 // A proxy event becomes the request that it stands for, the answer comes back whole.
@@ -74,29 +77,43 @@ func TestProxy(t *testing.T) {
 	}
 }
 
-// Nobody is signed in but by the authorizer: neither headers nor a strange context make a user.
+// Nobody is signed in but by the authorizer: neither headers nor a strange context make a user, and a token that has expired
+// since the authorizer saw it does not either.
 func TestCallerTrustsTheAuthorizerOnly(t *testing.T) {
-	for _, event := range []string{
-		`{"path":"/x","httpMethod":"GET","headers":{"X-GoLambdaProxy-ApiGw-Context":"{\"authorizer\":{\"sub\":\"eve\"}}","Authorization":"Bearer x"}}`,
-		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"userId":7}}}`,
-		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"userId":"../eve"}}}`,
-		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"sub":"eve"}}}`,
-		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"claims":{"sub":""},"userId":"eve"}}}`,
-		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"claims":{"sub":null},"userId":"eve"}}}`,
-		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"claims":{"Sub":"eve"},"userId":"eve"}}}`,
-		`{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"claims":"sub","userId":"eve"}}}`,
-		`{"path":"/x","httpMethod":"GET","requestContext":{"identity":{"user":"eve"}}}`,
+	for _, authorizer := range []string{
+		`{"userId":7,"expiresAt":"1772332201"}`,
+		`{"userId":"../eve","expiresAt":"1772332201"}`,
+		`{"sub":"eve","expiresAt":"1772332201"}`,
+		`{"userId":"eve","expiresAt":"1772332200"}`,
+		`{"userId":"eve","expiresAt":1772332201}`,
+		`{"userId":"eve"}`,
+		`{"claims":{"sub":"","exp":"1772332201"},"userId":"eve","expiresAt":"1772332201"}`,
+		`{"claims":{"sub":null,"exp":"1772332201"},"userId":"eve","expiresAt":"1772332201"}`,
+		`{"claims":{"sub":["eve"],"exp":"1772332201"}}`,
+		`{"claims":{"sub":"\ufffd","exp":"1772332201"}}`,
+		`{"claims":{"Sub":"eve","exp":"1772332201"},"userId":"eve","expiresAt":"1772332201"}`,
+		`{"claims":"sub","userId":"eve","expiresAt":"1772332201"}`,
+		`{"claims":{"sub":"eve"}}`,
+		`{"claims":{"sub":"eve","Exp":"1772332201"}}`,
+		`{"claims":{"sub":"eve","exp":"Sun Mar 01 02:30:00 UTC 2026"}}`,
+		`{"claims":{"sub":"eve","exp":"Sun Mar 01 02:30:01 PST 2026"}}`,
+		`{"claims":{"sub":"eve","exp":"tomorrow"}}`,
 	} {
+		event := `{"path":"/x","httpMethod":"GET","headers":{"Authorization":"Bearer x"},"requestContext":{"identity":{"user":"eve"},"authorizer":` + authorizer + `}}`
 		if answer, _ := call[events.APIGatewayProxyResponse](t, echo(t), event); !strings.Contains(answer.Body, `user=""`) {
 			t.Errorf("%s: %s", event, answer.Body)
 		}
+	}
+	forged := `{"path":"/x","httpMethod":"GET","headers":{"X-GoLambdaProxy-ApiGw-Context":"{\"authorizer\":{\"userId\":\"eve\",\"expiresAt\":\"1772332201\"}}"}}`
+	if answer, _ := call[events.APIGatewayProxyResponse](t, echo(t), forged); !strings.Contains(answer.Body, `user=""`) {
+		t.Errorf("%s", answer.Body)
 	}
 }
 
 // A subject that looks like another user's id is somebody else, whoever has checked the token.
 func TestCallerIsNobodyElse(t *testing.T) {
 	for _, subject := range []string{"u-30f69670bba25e88a97e749a67b8b93d", "local", "Ada"} {
-		event := `{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"claims":{"sub":"` + subject + `"}}}}`
+		event := `{"path":"/x","httpMethod":"GET","requestContext":{"authorizer":{"claims":{"sub":"` + subject + `","exp":"1772332201"}}}}`
 		answer, failure := call[events.APIGatewayProxyResponse](t, echo(t), event)
 		if want := `user="` + backup.UserID(subject) + `"`; failure != "" || backup.UserID(subject) == subject || !strings.Contains(answer.Body, want) {
 			t.Errorf("%s: %s%s", subject, answer.Body, failure)
@@ -145,23 +162,23 @@ func TestReadsOnly(t *testing.T) {
 // A token that the issuer vouches for lets its user call the whole stage; any other is answered with 401, for which the
 // message must be this one word.
 func TestAuthorizeToken(t *testing.T) {
-	h := apigateway.AuthorizeToken(func(r *http.Request) (string, error) {
+	h := apigateway.AuthorizeToken(func(r *http.Request) (backup.Caller, error) {
 		switch r.Header.Get("Authorization") {
 		case "Bearer good":
-			return "ada", nil
+			return backup.Caller{UserID: "ada", ExpiresAt: epoch}, nil
 		case "Bearer broken":
-			return "", errors.New("no keys")
+			return backup.Caller{}, backup.E(backup.IssuerUnavailable, "no keys")
 		}
-		return "", backup.E(backup.Unauthenticated, "the token is not valid")
+		return backup.Caller{}, backup.E(backup.Unauthenticated, "the token is not valid")
 	})
 	const arn = "arn:aws:execute-api:eu-central-1:123456789012:abc/v1/GET/backup/01"
 	answer, failure := call[events.APIGatewayCustomAuthorizerResponse](t, h, `{"type":"TOKEN","authorizationToken":"Bearer good","methodArn":"`+arn+`"}`)
 	statement := answer.PolicyDocument.Statement
 	if failure != "" || len(statement) != 1 || statement[0].Effect != "Allow" || statement[0].Resource[0] != "arn:aws:execute-api:eu-central-1:123456789012:abc/v1/*" ||
-		answer.Context["userId"] != "ada" || answer.PrincipalID != "ada" {
+		answer.Context["userId"] != "ada" || answer.Context["expiresAt"] != "1772332200" || answer.PrincipalID != "ada" {
 		t.Errorf("%+v %s", answer, failure)
 	}
-	for token, want := range map[string]string{"Bearer bad": "Unauthenticated: Unauthorized", "": "Unauthenticated: Unauthorized", "Bearer broken": "Internal: no keys"} {
+	for token, want := range map[string]string{"Bearer bad": "Unauthenticated: Unauthorized", "": "Unauthenticated: Unauthorized", "Bearer broken": "IssuerUnavailable: no keys"} {
 		if _, failure := call[events.APIGatewayCustomAuthorizerResponse](t, h, `{"authorizationToken":"`+token+`","methodArn":"`+arn+`"}`); failure != want {
 			t.Errorf("%q: %s", token, failure)
 		}
@@ -196,7 +213,6 @@ func TestAuthorizeSocket(t *testing.T) {
 // A socket is opened for the user whom the authorizer names, for as long as API Gateway keeps it; what it sends is handed
 // on; its end closes it.
 func TestSocketEvents(t *testing.T) {
-	epoch := time.Date(2026, 3, 1, 2, 30, 0, 0, time.UTC)
 	var told []string
 	connect := apigateway.Connect(func(_ context.Context, s backup.Socket) error {
 		told = append(told, fmt.Sprintf("open %s of %s for %s", s.SocketID, s.UserID, s.ExpiresAt.Sub(epoch)))

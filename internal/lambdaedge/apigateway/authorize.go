@@ -17,21 +17,21 @@ func errUnauthorized() error { return backup.E(backup.Unauthenticated, "Unauthor
 
 // AuthorizeToken is a TOKEN authorizer for bearer tokens that identify accepts. Its answer lets the user call the whole
 // API, since API Gateway remembers it for the token and not for the route.
-func AuthorizeToken(identify func(*http.Request) (userID string, err error)) lambdaedge.Handler {
+func AuthorizeToken(identify func(*http.Request) (backup.Caller, error)) lambdaedge.Handler {
 	return lambdaedge.Function(func(ctx context.Context, e events.APIGatewayCustomAuthorizerRequest) (events.APIGatewayCustomAuthorizerResponse, error) {
 		r, err := http.NewRequestWithContext(ctx, http.MethodGet, "/", nil)
 		if err != nil {
 			return events.APIGatewayCustomAuthorizerResponse{}, err
 		}
 		r.Header.Set("Authorization", e.AuthorizationToken)
-		userID, err := identify(r)
+		caller, err := identify(r)
 		if backup.Is(err, backup.Unauthenticated) {
 			err = errUnauthorized()
 		}
 		if err != nil {
 			return events.APIGatewayCustomAuthorizerResponse{}, err
 		}
-		return allow(userID, wholeStage(e.MethodArn), map[string]any{"userId": userID}), nil
+		return allow(caller, wholeStage(e.MethodArn)), nil
 	})
 }
 
@@ -45,7 +45,7 @@ func AuthorizeSocket(take func(ctx context.Context, ticket string) (backup.Ticke
 		if err != nil {
 			return events.APIGatewayCustomAuthorizerResponse{}, err
 		}
-		return allow(ticket.UserID, e.MethodArn, map[string]any{"userId": ticket.UserID}), nil
+		return allow(backup.Caller{UserID: ticket.UserID}, e.MethodArn), nil
 	})
 }
 
@@ -58,13 +58,13 @@ func wholeStage(methodARN string) string {
 	return parts[0] + "/" + parts[1] + "/*"
 }
 
-func allow(userID, resource string, facts map[string]any) events.APIGatewayCustomAuthorizerResponse {
+func allow(caller backup.Caller, resource string) events.APIGatewayCustomAuthorizerResponse {
 	return events.APIGatewayCustomAuthorizerResponse{
-		PrincipalID: userID,
+		PrincipalID: caller.UserID,
 		PolicyDocument: events.APIGatewayCustomAuthorizerPolicy{
 			Version:   "2012-10-17",
 			Statement: []events.IAMPolicyStatement{{Action: []string{"execute-api:Invoke"}, Effect: "Allow", Resource: []string{resource}}},
 		},
-		Context: facts,
+		Context: facts(caller),
 	}
 }

@@ -76,27 +76,3 @@ func refuse(w http.ResponseWriter, status int, kind backup.Kind, detail string) 
 	w.WriteHeader(status)
 	w.Write(body)
 }
-
-// Caller is the user whom the API's authorizer has let in: the subject of the token (claims.sub), as a Cognito authorizer
-// leaves it in the request's context, or the user's id (userId) of the function authorize. Headers count for nothing.
-func Caller(r *http.Request) (userID string, err error) {
-	c, _ := core.GetAPIGatewayContextFromContext(r.Context())
-	userID, _ = c.Authorizer["userId"].(string)
-	if claims, ok := c.Authorizer["claims"]; ok {
-		userID = subjectID(claims)
-	}
-	if !backup.ValidUserID(userID) {
-		return "", backup.E(backup.Unauthenticated, "the request carries no signed-in user")
-	}
-	return userID, nil
-}
-
-// subjectID is the id of the user whom the claims of a Cognito authorizer name; "" if they name nobody.
-func subjectID(claims any) string {
-	names, _ := claims.(map[string]any)
-	subject, _ := names["sub"].(string)
-	if subject == "" {
-		return ""
-	}
-	return backup.UserID(subject)
-}
