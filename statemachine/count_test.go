@@ -139,7 +139,7 @@ func (c *counted) run(site backup.Site, files []string) {
 
 func (c *counted) sweep(cleaner step.Cleaner) {
 	sweep := step.Sweep{Jobs: c.store, Executions: &c.executions, Cleaner: cleaner, Policy: cleaner.Policy, Now: c.clock}
-	if tended, err := sweep.Run(c.Context()); tended != 1 || err != nil {
+	if tended, err := sweep.Run(c.Context()); tended.Tended != 1 || err != nil {
 		c.Fatalf("the sweep tended %d jobs, %v", tended, err)
 	}
 	c.tell()

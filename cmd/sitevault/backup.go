@@ -187,6 +187,9 @@ func (p *program) jobFacts(j api.Backup) []fact {
 	if j.Status == backup.Pending || j.Status == backup.Running {
 		facts = append(facts, fact{"Given up at", at(j.DeadlineAt)})
 	}
+	if next := nextTry(j); next != "" {
+		facts = append(facts, fact{"Waits", next})
+	}
 	return facts
 }
 
@@ -394,7 +397,7 @@ func remedy(job api.BackupDetail) string {
 	case backup.ProviderNotFound, backup.ProviderRedirected:
 		return "A retry cannot help before the URL is right.\nNext: " + change + " --provider NAME=URL, then " + create + "\n"
 	}
-	if job.Error.Retryable && job.Attempt < backup.MaxAttempts {
+	if job.Error.Retryable && job.Retries < backup.MaxRetries {
 		kept := "what is finished is kept"
 		if job.Error.Kind == backup.TimedOut {
 			kept = "exports that were finished are kept, others begin anew"

@@ -473,7 +473,7 @@ func TestRemedies(t *testing.T) {
 		}
 	}
 	job := failed()
-	job.Attempt = backup.MaxAttempts
+	job.Retries = backup.MaxRetries
 	if text := failureText(job); strings.Contains(text, "backup retry") {
 		t.Errorf("a retry too many: %q", text)
 	}

@@ -103,6 +103,11 @@ type troubles map[string]string
 
 // news are the sentences on what has become the matter with the files of a backup since the last call.
 func (t troubles) news(job api.BackupDetail) (lines []string) {
+	next := nextTry(job.Backup)
+	if t[""] != next && next != "" {
+		lines = append(lines, next)
+	}
+	t[""] = next
 	for _, f := range job.Files {
 		detail := ""
 		if f.Trouble != nil {
@@ -114,6 +119,14 @@ func (t troubles) news(job api.BackupDetail) (lines []string) {
 		t[f.Name] = detail
 	}
 	return lines
+}
+
+// nextTry is when and why the backup will be tried again by itself; "" if it does not wait for that.
+func nextTry(job api.Backup) string {
+	if job.NextTryAt == nil || job.LastError == nil {
+		return ""
+	}
+	return fmt.Sprintf("try %d, next at %s: %s (%s)", job.Attempt, job.NextTryAt.Local().Format("15:04:05"), plain(job.LastError.Message), plain(job.LastError.Detail))
 }
 
 // lineShower prints plain lines.

@@ -61,6 +61,10 @@ func (o *Ops) Alarms() []Alarm {
 			Metric: o.own(metric.StraysFound, "Sum", 60), Beyond: atLeast, Threshold: 1, Periods: 1,
 		},
 		{
+			ID: "CleanupsFail", Anchor: "a-cleanup-fails", Text: "Nothing of a failed or deleted backup could be removed from the storage for a day: it is still paid for.",
+			Metric: o.own(metric.CleanupsFailing, "Sum", 60), Beyond: atLeast, Threshold: 1, Periods: 1,
+		},
+		{
 			ID: "Throttled", Anchor: "functions-are-throttled", Text: "Functions wait for a place among the account's concurrent executions.",
 			Metric: o.throttles(), Beyond: atLeast, Threshold: 10, Periods: 3,
 		},

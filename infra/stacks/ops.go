@@ -108,7 +108,7 @@ func (o *Ops) addDashboard(alarms []interfacesawscloudwatch.IAlarmRef) {
 				o.graph("Seconds for a part, and until a provider answers", third, append(o.spread(metric.PartSeconds), o.spread(metric.ProviderSeconds)...)...),
 			},
 			{
-				o.graph("Sweeper, pushes, strays", half, o.sums(metric.SweepTended, metric.PushesFailed, metric.StraysFound)...),
+				o.graph("Sweeper, pushes, strays", half, o.sums(metric.SweepTended, metric.CleanupsFailing, metric.PushesFailed, metric.StraysFound)...),
 				o.graph("Dead letters", half, queues...),
 			},
 			{

@@ -45,7 +45,7 @@ func anchors(page string) []string {
 func TestAlarmsLeadToTheGuide(t *testing.T) {
 	d, page := synthesised(t, standard), guide(t)
 	alarms := of(d.ops, "AWS::CloudWatch::Alarm")
-	if len(alarms) != 9+len(of(d.app, "AWS::SQS::Queue")) {
+	if len(alarms) != 10+len(of(d.app, "AWS::SQS::Queue")) {
 		t.Errorf("%d alarms", len(alarms))
 	}
 	for _, alarm := range alarms {
@@ -125,7 +125,7 @@ func TestMetricsExist(t *testing.T) {
 		board := text(one(t, d.ops, "AWS::CloudWatch::Dashboard").at("DashboardBody"))
 		for _, def := range []*metric.Def{
 			metric.JobsCreated, metric.JobsDone, metric.JobsFailed, metric.JobsTimedOut, metric.JobsRetried, metric.JobDurationSeconds,
-			metric.JobBytes, metric.PartBytes, metric.OldestGoodBackupHours, metric.SitesWithoutBackup, metric.StraysFound, metric.PushesFailed,
+			metric.JobBytes, metric.PartBytes, metric.OldestGoodBackupHours, metric.SitesWithoutBackup, metric.StraysFound, metric.PushesFailed, metric.CleanupsFailing,
 		} {
 			if !strings.Contains(board, `\"`+namespace+`\",\"`+def.Name+`\"`) && !strings.Contains(board, `\\\"`+namespace+`\\\",\\\"`+def.Name+`\\\"`) {
 				t.Errorf("the dashboard does not show %s of %s", def.Name, namespace)

@@ -16,15 +16,18 @@ type Backup struct {
 	SiteID     string         `json:"siteId" example:"shop-example-com"`
 	Status     backup.Status  `json:"status" enum:"pending,running,done,failed,deleting,deleted"`
 	Trigger    backup.Trigger `json:"trigger" enum:"manual,daily"`
-	Attempt    int            `json:"attempt" doc:"From 1; each retry adds one"`
+	Attempt    int            `json:"attempt" doc:"From 1; each try adds one, on request or by the service itself"`
+	Retries    int            `json:"retries,omitempty" doc:"Tries on request"`
 	CreatedAt  time.Time      `json:"createdAt"`
 	UpdatedAt  time.Time      `json:"updatedAt"`
 	StartedAt  *time.Time     `json:"startedAt,omitempty" doc:"Of the current attempt"`
 	FinishedAt *time.Time     `json:"finishedAt,omitempty"`
-	DeadlineAt time.Time      `json:"deadlineAt" doc:"The attempt is given up at this time"`
+	NextTryAt  *time.Time     `json:"nextTryAt,omitempty" doc:"While pending after a failed attempt: when the next one begins by itself"`
+	DeadlineAt time.Time      `json:"deadlineAt" doc:"The backup is given up at this time, however often it was tried"`
 	DeleteAt   time.Time      `json:"deleteAt" doc:"The backup is deleted at this time"`
 	SizeBytes  int64          `json:"sizeBytes,omitempty" doc:"Of all files, once done"`
 	Error      *Failure       `json:"error,omitempty" doc:"Why it failed"`
+	LastError  *Failure       `json:"lastError,omitempty" doc:"Why the attempt before failed; of a failed or deleting backup, why its cleanup does"`
 }
 
 // BackupDetail adds how far a backup has come.
@@ -43,6 +46,7 @@ type Failure struct {
 	File      string      `json:"file,omitempty" doc:"The provider whose file failed"`
 	Retryable bool        `json:"retryable" doc:"Whether a retry can help without a change elsewhere"`
 	At        time.Time   `json:"at"`
+	Since     *time.Time  `json:"since,omitempty" doc:"When it first came, if it has come again since"`
 }
 
 // File is one provider's file.
@@ -94,9 +98,10 @@ type Site struct {
 
 func backupView(j backup.Job, now time.Time) Backup {
 	return Backup{
-		JobID: j.JobID, UserID: j.UserID, SiteID: j.SiteID, Status: j.StatusAt(now), Trigger: j.Trigger, Attempt: j.Attempt,
+		JobID: j.JobID, UserID: j.UserID, SiteID: j.SiteID, Status: j.StatusAt(now), Trigger: j.Trigger, Attempt: j.Attempt, Retries: j.Retries,
 		CreatedAt: j.CreatedAt.UTC(), UpdatedAt: j.UpdatedAt.UTC(), StartedAt: when(j.StartedAt), FinishedAt: when(j.FinishedAt),
-		DeadlineAt: j.DeadlineAt.UTC(), DeleteAt: j.DeleteAt.UTC(), SizeBytes: j.SizeBytes, Error: failureView(j.FailureAt(now)),
+		NextTryAt: when(j.NextTryAt), DeadlineAt: j.DeadlineAt.UTC(), DeleteAt: j.DeleteAt.UTC(), SizeBytes: j.SizeBytes, Error: failureView(j.FailureAt(now)),
+		LastError: failureView(j.LastErrorAt(now)),
 	}
 }
 
@@ -131,7 +136,7 @@ func failureView(f *backup.Failure) *Failure {
 	if f == nil {
 		return nil
 	}
-	return &Failure{Kind: f.Kind, Message: f.Kind.Sentence(), Detail: f.Detail, File: f.File, Retryable: f.Kind.Retryable(), At: f.At.UTC()}
+	return &Failure{Kind: f.Kind, Message: f.Kind.Sentence(), Detail: f.Detail, File: f.File, Retryable: f.Kind.Retryable(), At: f.At.UTC(), Since: when(f.Since)}
 }
 
 func taskView(t step.Task) Task {

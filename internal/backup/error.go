@@ -131,6 +131,9 @@ func Kinds() []Kind {
 // Retryable tells whether trying again can help without anybody changing anything.
 func (k Kind) Retryable() bool { return kinds[k].retryable }
 
+// mayPass tells whether the next attempt can go well with what this one has stored.
+func (k Kind) mayPass() bool { return k.Retryable() && k != TimedOut }
+
 // Known tells whether k is in the list.
 func (k Kind) Known() bool { _, ok := kinds[k]; return ok }
 
@@ -172,6 +175,7 @@ type Failure struct {
 	Detail string    `json:"detail"` // for the people who operate the site; bounded
 	File   string    `json:"file,omitempty"`
 	At     time.Time `json:"at"`
+	Since  time.Time `json:"since,omitzero"` // of an error that comes again and again: when it first came
 }
 
 const maxDetailBytes = 1000
@@ -182,6 +186,35 @@ func NewFailure(kind Kind, file, detail string, now time.Time) *Failure {
 		detail = detail[:maxDetailBytes]
 	}
 	return &Failure{Kind: kind, Detail: strings.ToValidUTF8(detail, ""), File: file, At: now}
+}
+
+// NewTimedOut is the failure of a backup whose time is over; the reason for it is the last error that is known.
+func NewTimedOut(detail string, last *Failure, at time.Time) *Failure {
+	if last == nil {
+		return NewFailure(TimedOut, "", detail, at)
+	}
+	detail += "; the last error was " + string(last.Kind) + " at " + last.At.UTC().Format(time.RFC3339)
+	if last.began().Before(last.At) {
+		detail += ", since " + last.Since.UTC().Format(time.RFC3339)
+	}
+	return NewFailure(TimedOut, last.File, detail+": "+last.Detail, at)
+}
+
+// after is f as it follows the last error: one of the same kind has lasted since that one began.
+func (f *Failure) after(last *Failure) *Failure {
+	next := *f
+	if next.Since = f.At; last != nil && last.Kind == f.Kind {
+		next.Since = last.began()
+	}
+	return &next
+}
+
+// began is when the failure first came.
+func (f *Failure) began() time.Time {
+	if f.Since.IsZero() {
+		return f.At
+	}
+	return f.Since
 }
 
 func (f *Failure) same(other *Failure) bool {

@@ -22,12 +22,12 @@ func JobEvent(old, next Job) EventName {
 	switch {
 	case old.Rev == 0:
 		return BackupJobCreated
+	case old.Attempt != next.Attempt:
+		return BackupJobRetried
 	case old.Status == next.Status:
 		return ""
 	case next.Status == Running:
 		return BackupJobStarted
-	case next.Status == Pending:
-		return BackupJobRetried
 	case next.Status == Done, next.Status == Failed:
 		return BackupJobFinished
 	case next.Status == Deleting:

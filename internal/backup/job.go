@@ -43,15 +43,19 @@ type Job struct {
 	Status    Status
 	Trigger   Trigger
 	Attempt   int // from 1
+	Tries     int // attempts that the service has begun by itself since somebody asked for one
+	Retries   int // attempts that somebody has asked for
 	Providers []Provider
 	Limits    Limits
 	Failure   *Failure // set while failed, kept while deleting
+	LastError *Failure // while active: why the attempt before failed; while failed or deleting: why the cleanup does
 	SizeBytes int64    // of all files together, once done
 
 	CreatedAt  time.Time
 	UpdatedAt  time.Time
 	StartedAt  time.Time // of the current attempt
-	DeadlineAt time.Time // of the current attempt
+	DeadlineAt time.Time // of the current attempt and all that the service begins by itself after it
+	NextTryAt  time.Time // while pending: when the service begins the attempt by itself
 	FinishedAt time.Time // done or failed
 	KeepUntil  time.Time // as asked for
 	DeleteAt   time.Time // KeepUntil, or earlier for a failed job
@@ -67,7 +71,9 @@ type Job struct {
 
 // Policy holds the times that the operator chooses.
 type Policy struct {
-	JobTimeout  time.Duration // an attempt is given up after this
+	JobTimeout  time.Duration // a backup is given up after this, however often it was tried in the meantime
+	FirstPause  time.Duration // before the service tries a failed attempt again; each pause is twice the one before
+	MaxPause    time.Duration // ... but at most this
 	FailedKeep  time.Duration // a failed job is deleted this long after it failed, unless it would go earlier
 	RetryWindow time.Duration // parts of a failed attempt wait this long for a retry when trying again can help
 	WorkerLife  time.Duration // after FencedAt no worker of the job can still be alive
@@ -77,8 +83,18 @@ type Policy struct {
 // decided; a worker may have begun as long after it as the write took.
 func DefaultPolicy() Policy {
 	return Policy{
-		JobTimeout: DefaultJobTimeout, FailedKeep: 7 * 24 * time.Hour, RetryWindow: time.Hour, WorkerLife: MaxLambdaLife + DecisionLag,
+		JobTimeout: DefaultJobTimeout, FirstPause: time.Minute, MaxPause: 15 * time.Minute,
+		FailedKeep: 7 * 24 * time.Hour, RetryWindow: time.Hour, WorkerLife: MaxLambdaLife + DecisionLag,
 	}
+}
+
+// pause is the time before another attempt when the service has made so many by itself.
+func (p Policy) pause(tries int) time.Duration {
+	pause := p.FirstPause
+	for ; tries > 0 && pause < p.MaxPause; tries-- {
+		pause *= 2
+	}
+	return min(pause, p.MaxPause)
 }
 
 // ErrAlready is returned by a transition that finds its own result in place. It means success without a write.
@@ -112,12 +128,21 @@ func (j Job) StatusAt(now time.Time) Status {
 // FailureAt is the failure that a reader sees with StatusAt.
 func (j Job) FailureAt(now time.Time) *Failure {
 	if j.Active() && j.StatusAt(now) == Failed {
-		return j.timedOut()
+		return j.timedOut(j.LastError)
 	}
 	return j.Failure
 }
 
-// Start is J2: pending to running, by the execution of the given attempt.
+// LastErrorAt is the last error that a reader sees: that of an active job stands in its failure once its time is over.
+func (j Job) LastErrorAt(now time.Time) *Failure {
+	if j.Active() && j.StatusAt(now) == Failed {
+		return nil
+	}
+	return j.LastError
+}
+
+// Start is J2: pending to running, by the execution of the given attempt. An attempt that the service begins by itself
+// has the deadline of the one that was asked for.
 func (j Job) Start(attempt int, now time.Time, p Policy) (Job, error) {
 	if err := j.fenced(attempt); err != nil {
 		return j, err
@@ -126,11 +151,12 @@ func (j Job) Start(attempt int, now time.Time, p Policy) (Job, error) {
 		return j, ErrAlready
 	}
 	if !now.Before(j.DeadlineAt) {
-		return j, E(TimedOut, "job %s: %s", j.JobID, j.timedOut().Detail)
+		return j, E(TimedOut, "job %s: %s", j.JobID, j.timedOut(j.LastError).Detail)
 	}
-	j.Status, j.StartedAt, j.UpdatedAt = Running, now, now
-	j.DeadlineAt = now.Add(p.JobTimeout)
-	j.DueAt = j.DeadlineAt
+	if j.NextTryAt.IsZero() {
+		j.DeadlineAt = now.Add(p.JobTimeout)
+	}
+	j.Status, j.StartedAt, j.UpdatedAt, j.NextTryAt, j.DueAt = Running, now, now, time.Time{}, j.DeadlineAt
 	return j, nil
 }
 
@@ -154,8 +180,31 @@ func (j Job) Finish(attempt int, sizeBytes int64, now time.Time) (Job, error) {
 	if !now.Before(j.DeadlineAt) {
 		return j, E(TimedOut, "job %s: deadline %s has passed", j.JobID, j.DeadlineAt.Format(time.RFC3339))
 	}
-	j.Status, j.SizeBytes, j.FinishedAt, j.UpdatedAt, j.DueAt = Done, sizeBytes, now, now, j.DeleteAt
+	j.Status, j.SizeBytes, j.FinishedAt, j.UpdatedAt, j.DueAt, j.LastError = Done, sizeBytes, now, now, j.DeleteAt, nil
 	return j, nil
+}
+
+// EndAttempt ends an attempt that failed by itself. It is J8, to pending for another attempt after a pause, as long as
+// trying again can help and the deadline allows it; else J4. The site stays taken, and what is stored stays.
+func (j Job) EndAttempt(attempt int, f *Failure, now time.Time, p Policy) (Job, error) {
+	if j.TriedAgain(attempt) {
+		return j, ErrAlready
+	}
+	next := now.Add(p.pause(j.Tries))
+	if !f.Kind.mayPass() || p.FirstPause == 0 || !next.Before(j.DeadlineAt) {
+		return j.Fail(attempt, f, now, p)
+	}
+	if err := j.fenced(attempt); err != nil {
+		return j, err
+	}
+	j.Status, j.Attempt, j.Tries, j.LastError = Pending, j.Attempt+1, j.Tries+1, f.after(j.LastError)
+	j.StartedAt, j.UpdatedAt, j.NextTryAt, j.DueAt = time.Time{}, now, next, next
+	return j, nil
+}
+
+// TriedAgain tells whether the job has gone on from the given attempt to the next one by itself.
+func (j Job) TriedAgain(attempt int) bool {
+	return j.Active() && j.Attempt == attempt+1 && j.Tries > 0 && j.LastError != nil
 }
 
 // Fail is J4: pending or running to failed. What the attempt left in the storage is removed at once, but for failures
@@ -168,29 +217,30 @@ func (j Job) Fail(attempt int, f *Failure, now time.Time, p Policy) (Job, error)
 		return j, err
 	}
 	j.Status, j.Failure, j.FinishedAt, j.UpdatedAt, j.FencedAt = Failed, f, now, now, now
+	j.LastError, j.NextTryAt = nil, time.Time{}
 	j.DeleteAt = earlier(j.KeepUntil, now.Add(p.FailedKeep))
 	j.CleanupEverything = f.Kind == Cancelled
 	j.Cleanup, j.DueAt = CleanupNow, now.Add(SweepGrace)
-	if f.Kind.Retryable() && f.Kind != TimedOut && f.Kind != Cancelled && p.RetryWindow > 0 {
+	if f.Kind.mayPass() && p.RetryWindow > 0 {
 		j.Cleanup, j.DueAt = CleanupLater, earlier(now.Add(p.RetryWindow), j.DeleteAt)
 	}
 	return j, nil
 }
 
-// Expire is J4 by the clock: a job past its deadline has failed.
-func (j Job) Expire(now time.Time, p Policy) (Job, error) {
+// Expire is J4 by the clock: a job past its deadline has failed. Its reason is the last error known, if there is one.
+func (j Job) Expire(last *Failure, now time.Time, p Policy) (Job, error) {
 	if !j.Active() || now.Before(j.DeadlineAt) {
 		return j, ErrAlready
 	}
-	return j.Fail(j.Attempt, j.timedOut(), now, p)
+	return j.Fail(j.Attempt, j.timedOut(last), now, p)
 }
 
-func (j Job) timedOut() *Failure {
+func (j Job) timedOut(last *Failure) *Failure {
 	words := "not finished by "
-	if j.Status == Pending {
+	if j.Status == Pending && !j.WaitsToTry() {
 		words = "waited for room beside other backups, and was not started by "
 	}
-	return NewFailure(TimedOut, "", words+j.DeadlineAt.UTC().Format(time.RFC3339), j.DeadlineAt)
+	return NewTimedOut(words+j.DeadlineAt.UTC().Format(time.RFC3339), last, j.DeadlineAt)
 }
 
 // Cancel is J4 on the user's word; finished files of the job are removed as well.
@@ -219,7 +269,7 @@ func (j Job) Swept(began, now time.Time, p Policy) (Job, error) {
 		return j, ErrAlready
 	}
 	lastWorker := j.FencedAt.Add(p.WorkerLife)
-	j.Cleanup, j.DueAt, j.UpdatedAt = CleanupNone, j.DeleteAt, now
+	j.Cleanup, j.DueAt, j.UpdatedAt, j.LastError = CleanupNone, j.DeleteAt, now, nil
 	if began.Before(lastWorker) {
 		j.Cleanup, j.DueAt = CleanupAgain, earlier(lastWorker, j.DeleteAt)
 	}
@@ -227,28 +277,39 @@ func (j Job) Swept(began, now time.Time, p Policy) (Job, error) {
 }
 
 // Retry is J5: failed to pending with the next attempt number. The site's current providers and limits apply, so that
-// a mended URL takes effect.
+// a mended URL takes effect. A job that waits for its next try begins it now, with the deadline that it has.
 func (j Job) Retry(site *Site, now time.Time, p Policy) (Job, error) {
 	switch {
+	case j.WaitsToTry():
+		j.NextTryAt, j.UpdatedAt, j.DueAt = now, now, earlier(now.Add(StartGrace), j.DeadlineAt)
+		return j.following(site), nil
 	case j.Status != Failed:
 		return j, E(IllegalState, "job %s is %s: only a failed backup can be retried", j.JobID, j.Status)
 	case !j.Failure.Kind.Retryable():
 		return j, E(NotRetryable, "job %s failed for good (%s): mend the cause and create a new backup", j.JobID, j.Failure.Kind)
-	case j.Attempt >= MaxAttempts:
-		return j, E(NotRetryable, "job %s was tried %d times: create a new backup", j.JobID, j.Attempt)
+	case j.Retries >= MaxRetries:
+		return j, E(NotRetryable, "job %s was retried %d times: create a new backup", j.JobID, j.Retries)
 	case !now.Before(j.DeleteAt):
 		return j, E(NotRetryable, "job %s is about to be deleted: create a new backup", j.JobID)
 	case j.Cleanup == CleanupNow:
 		return j, E(Conflict, "job %s: its last attempt is still being cleaned up", j.JobID)
 	}
-	j.Status, j.Attempt, j.Failure = Pending, j.Attempt+1, nil
-	j.Cleanup, j.CleanupEverything = CleanupNone, false
+	j.Status, j.Attempt, j.Tries, j.Retries = Pending, j.Attempt+1, 0, j.Retries+1
+	j.Failure, j.LastError, j.Cleanup, j.CleanupEverything = nil, nil, CleanupNone, false
 	j.StartedAt, j.FinishedAt, j.FencedAt, j.UpdatedAt = time.Time{}, time.Time{}, time.Time{}, now
 	j.DeadlineAt, j.DeleteAt, j.DueAt = now.Add(p.JobTimeout), j.KeepUntil, now.Add(StartGrace)
+	return j.following(site), nil
+}
+
+// WaitsToTry tells whether the service will begin the job's attempt by itself.
+func (j Job) WaitsToTry() bool { return j.Status == Pending && !j.NextTryAt.IsZero() }
+
+// following takes over what the site has now; nil: it is no longer registered.
+func (j Job) following(site *Site) Job {
 	if site != nil {
 		j.Providers, j.Limits = site.Providers, site.Limits
 	}
-	return j, nil
+	return j
 }
 
 // Delete is J6, the fence: from here on no worker's write is accepted and readers see no backup.
@@ -257,7 +318,7 @@ func (j Job) Delete(now time.Time) (Job, error) {
 		return j, ErrAlready
 	}
 	j.Status, j.FencedAt, j.UpdatedAt, j.DueAt = Deleting, now, now, now.Add(SweepGrace)
-	j.Cleanup, j.CleanupEverything = CleanupNone, false
+	j.LastError, j.NextTryAt, j.Cleanup, j.CleanupEverything = nil, time.Time{}, CleanupNone, false
 	return j, nil
 }
 
@@ -268,7 +329,7 @@ func (j Job) Removed(began, now time.Time, p Policy) (Job, error) {
 		return j, ErrAlready
 	}
 	lastWorker := j.FencedAt.Add(p.WorkerLife)
-	j.UpdatedAt = now
+	j.UpdatedAt, j.LastError = now, nil
 	if began.Before(lastWorker) {
 		j.DueAt = lastWorker
 		return j, nil
@@ -286,10 +347,19 @@ func (j Job) Outlived(now time.Time) bool {
 // Due tells whether the sweeper has to look at the job.
 func (j Job) Due(now time.Time) bool { return !j.DueAt.IsZero() && !j.DueAt.After(now) }
 
-// Postpone lets the sweeper look at other jobs first when tending this one, which is due, failed.
-func (j Job) Postpone(until time.Time) (Job, error) {
-	j.DueAt = until
+// Postpone lets the sweeper look at other jobs first when what was due of this one failed. What it still has in the storage
+// is paid for, so that the error is kept until a cleanup succeeds; the failure of the job itself stays beside it.
+func (j Job) Postpone(until time.Time, f *Failure) (Job, error) {
+	if j.DueAt = until; j.Status == Failed || j.Status == Deleting {
+		j.LastError = f.after(j.LastError)
+	}
 	return j, nil
+}
+
+// CleanupFailing tells whether nothing could be removed of the job for CleanupAlarm.
+func (j Job) CleanupFailing(now time.Time) bool {
+	cleaning := j.Status == Failed || j.Status == Deleting
+	return cleaning && j.LastError != nil && now.Sub(j.LastError.began()) >= CleanupAlarm
 }
 
 // Keep changes how long a done backup is kept.

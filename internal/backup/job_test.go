@@ -3,6 +3,8 @@ package backup_test
 import (
 	"errors"
 	"reflect"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -144,7 +146,7 @@ func jobTransitions() []jobTransition {
 		{"J4 Fail", func(j backup.Job, attempt int, now time.Time) (backup.Job, error) {
 			return j.Fail(attempt, failure(backup.ArchiveInvalid), now, policy)
 		}, fail, fail, fail, all(stale), ""},
-		{"J4 Expire", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Expire(now, policy) }, all("already"), expireLate, expireLate, nil, ""},
+		{"J4 Expire", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Expire(nil, now, policy) }, all("already"), expireLate, expireLate, nil, ""},
 		{"J4 Cancel", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Cancel(now, policy) }, cancel, all(illegal), all(illegal), nil, ""},
 		{"J5 Retry", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Retry(nil, now, policy) }, retry, retry, retryOver, nil, illegal},
 		{"J6 Delete", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Delete(now) }, remove, remove, remove, nil, ""},
@@ -291,7 +293,7 @@ func TestExpireWritesWhatReadersSaw(t *testing.T) {
 	j := jobIn(t, backup.Running)
 	late := j.DeadlineAt.Add(4 * time.Minute)
 	seen := j.FailureAt(late)
-	next, err := j.Expire(late, policy)
+	next, err := j.Expire(j.LastError, late, policy)
 	if err != nil || !reflect.DeepEqual(next.Failure, seen) {
 		t.Errorf("written %+v (%v), seen %+v", next.Failure, err, seen)
 	}
@@ -356,8 +358,9 @@ func TestRetryGuards(t *testing.T) {
 		{"still swept", func(j *backup.Job) { j.Cleanup = backup.CleanupNow }, backup.Conflict},
 		{"swept once", func(j *backup.Job) { j.Cleanup = backup.CleanupAgain }, ""},
 		{"swept for good", func(j *backup.Job) { j.Cleanup = backup.CleanupNone }, ""},
-		{"last attempt but one", func(j *backup.Job) { j.Attempt = backup.MaxAttempts - 1 }, ""},
-		{"last attempt", func(j *backup.Job) { j.Attempt = backup.MaxAttempts }, backup.NotRetryable},
+		{"many tries by the service itself", func(j *backup.Job) { j.Attempt, j.Tries = 30, 28 }, ""},
+		{"last retry but one", func(j *backup.Job) { j.Retries = backup.MaxRetries - 1 }, ""},
+		{"last retry", func(j *backup.Job) { j.Retries = backup.MaxRetries }, backup.NotRetryable},
 	} {
 		j := jobIn(t, backup.Failed)
 		tc.change(&j)
@@ -379,7 +382,7 @@ func TestRetryStartsAfresh(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := j
-	want.Status, want.Attempt, want.Failure, want.Cleanup = backup.Pending, 3, nil, backup.CleanupNone
+	want.Status, want.Attempt, want.Retries, want.Failure, want.Cleanup = backup.Pending, 3, j.Retries+1, nil, backup.CleanupNone
 	want.Providers, want.Limits = site.Providers, site.Limits
 	want.StartedAt, want.FinishedAt, want.FencedAt, want.UpdatedAt = time.Time{}, time.Time{}, time.Time{}, now
 	want.DeadlineAt, want.DeleteAt, want.DueAt = now.Add(policy.JobTimeout), j.KeepUntil, now.Add(backup.StartGrace)
@@ -450,6 +453,8 @@ func TestDue(t *testing.T) {
 // The events that clients hear of, one for each transition.
 func TestJobEvents(t *testing.T) {
 	stored := func(s backup.Status) backup.Job { return jobIn(t, s) }
+	again := stored(backup.Pending)
+	again.Attempt++
 	for _, tc := range []struct {
 		old, next backup.Job
 		want      backup.EventName
@@ -458,7 +463,9 @@ func TestJobEvents(t *testing.T) {
 		{stored(backup.Pending), stored(backup.Running), backup.BackupJobStarted},
 		{stored(backup.Running), stored(backup.Done), backup.BackupJobFinished},
 		{stored(backup.Running), stored(backup.Failed), backup.BackupJobFinished},
-		{stored(backup.Failed), stored(backup.Pending), backup.BackupJobRetried},
+		{stored(backup.Failed), again, backup.BackupJobRetried},
+		{stored(backup.Running), again, backup.BackupJobRetried},
+		{stored(backup.Pending), again, backup.BackupJobRetried},
 		{stored(backup.Done), stored(backup.Deleting), backup.BackupJobDeleting},
 		{stored(backup.Deleting), stored(backup.Deleted), backup.BackupJobDeleted},
 		{stored(backup.Done), stored(backup.Done), ""},
@@ -466,5 +473,115 @@ func TestJobEvents(t *testing.T) {
 		if got := backup.JobEvent(tc.old, tc.next); got != tc.want {
 			t.Errorf("%s -> %s: event %q, want %q", tc.old.Status, tc.next.Status, got, tc.want)
 		}
+	}
+}
+
+// J8: what may pass is tried again at growing pauses, as long as the deadline of the first try allows; the rest is J4.
+func TestEndAttempt(t *testing.T) {
+	j, now := jobIn(t, backup.Running), epoch
+	deadline := j.DeadlineAt
+	var pauses []time.Duration
+	for {
+		next, err := j.EndAttempt(j.Attempt, backup.NewFailure(backup.StorageUnavailable, "files", "503", now), now, policy)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if next.Status == backup.Failed {
+			if next.Failure.Kind != backup.StorageUnavailable || next.LastError != nil || next.Cleanup != backup.CleanupLater {
+				t.Errorf("at last %+v", next)
+			}
+			break
+		}
+		pauses = append(pauses, next.NextTryAt.Sub(now))
+		if next.Status != backup.Pending || next.Attempt != j.Attempt+1 || !next.DueAt.Equal(next.NextTryAt) || !next.LastError.Since.Equal(epoch) {
+			t.Fatalf("tried again as %+v, last error %+v", next, next.LastError)
+		}
+		if _, err := next.EndAttempt(j.Attempt, failure(backup.Internal), now, policy); !errors.Is(err, backup.ErrAlready) {
+			t.Errorf("ended twice: %v", err)
+		}
+		now = next.NextTryAt
+		next, err = next.Start(next.Attempt, now, policy)
+		if j = must(t, next, err); !j.DeadlineAt.Equal(deadline) || !j.NextTryAt.IsZero() {
+			t.Fatalf("the deadline is %s, was %s", j.DeadlineAt, deadline)
+		}
+	}
+	want := []time.Duration{time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute, 15 * time.Minute, 15 * time.Minute}
+	if !slices.Equal(pauses[:6], want) || deadline.Sub(now) > policy.MaxPause {
+		t.Errorf("pauses %s, the last try %s before the deadline", pauses, deadline.Sub(now))
+	}
+}
+
+// What cannot pass, what nobody wants any more and what has no time left is not tried again.
+func TestEndAttemptForGood(t *testing.T) {
+	off := policy
+	off.FirstPause = 0
+	for _, kind := range backup.Kinds() {
+		j := jobIn(t, backup.Running)
+		next, err := j.EndAttempt(j.Attempt, failure(kind), epoch, policy)
+		if again := kind.Retryable() && kind != backup.TimedOut; err != nil || again != (next.Status == backup.Pending) {
+			t.Errorf("%s: %s, %v", kind, next.Status, err)
+		}
+		if next, err = j.EndAttempt(j.Attempt, failure(kind), epoch, off); err != nil || next.Status != backup.Failed {
+			t.Errorf("%s with automatic tries off: %s, %v", kind, next.Status, err)
+		}
+	}
+	j := jobIn(t, backup.Running)
+	if _, err := j.EndAttempt(j.Attempt-1, failure(backup.Internal), epoch, policy); !backup.Is(err, backup.StaleAttempt) {
+		t.Errorf("end of an attempt long over: %v", err)
+	}
+}
+
+// A job that waits for its next try is begun at once on request, as the same attempt and with the same deadline.
+func TestRetryOfWaiting(t *testing.T) {
+	j := jobIn(t, backup.Running)
+	waiting, err := j.EndAttempt(j.Attempt, failure(backup.ProviderTimeout), epoch, policy)
+	waiting = must(t, waiting, err)
+	site := testSite()
+	site.Providers = []backup.Provider{{Name: "files", URL: "https://example.org/mended"}}
+	now := epoch.Add(time.Second)
+	next, err := waiting.Retry(&site, now, policy)
+	if err != nil || next.Attempt != waiting.Attempt || !next.NextTryAt.Equal(now) || next.Retries != waiting.Retries || next.Providers[0] != site.Providers[0] {
+		t.Fatalf("%+v, %v", next, err)
+	}
+	if next, err = next.Start(next.Attempt, now, policy); err != nil || !next.DeadlineAt.Equal(j.DeadlineAt) {
+		t.Errorf("deadline %s, was %s: %v", next.DeadlineAt, j.DeadlineAt, err)
+	}
+}
+
+// A job whose time is over names the last error known as its reason.
+func TestTimedOutSaysWhy(t *testing.T) {
+	j := jobIn(t, backup.Running)
+	last := backup.NewFailure(backup.StorageUnavailable, "files", "answered 503 SlowDown", epoch.Add(time.Hour))
+	last.Since = epoch
+	next, err := j.Expire(last, j.DeadlineAt, policy)
+	if err != nil || next.Failure.Kind != backup.TimedOut || next.Failure.File != "files" {
+		t.Fatalf("%+v, %v", next.Failure, err)
+	}
+	for _, part := range []string{"StorageUnavailable", "503 SlowDown", "since " + epoch.UTC().Format(time.RFC3339)} {
+		if !strings.Contains(next.Failure.Detail, part) {
+			t.Errorf("detail %q lacks %q", next.Failure.Detail, part)
+		}
+	}
+}
+
+// A cleanup that fails is told with since when; neither it nor its end touches the failure of the job.
+func TestPostponeTellsWhy(t *testing.T) {
+	for _, j := range []backup.Job{jobIn(t, backup.Failed), jobIn(t, backup.Deleting)} {
+		refused := func(at time.Time) *backup.Failure {
+			return backup.NewFailure(backup.StorageRefused, "", "legal hold", at)
+		}
+		next, err := j.Postpone(epoch.Add(time.Minute), refused(epoch))
+		next = must(t, next, err)
+		later := epoch.Add(backup.CleanupAlarm)
+		if next.CleanupFailing(later.Add(-time.Second)) || !next.CleanupFailing(later) {
+			t.Errorf("%s: alarm at the wrong time", j.Status)
+		}
+		next, err = next.Postpone(later, refused(later))
+		if next = must(t, next, err); !next.LastError.Since.Equal(epoch) || !next.LastError.At.Equal(later) || next.Failure != j.Failure {
+			t.Errorf("%s: %+v, failure %+v", j.Status, next.LastError, next.Failure)
+		}
+	}
+	if next, err := jobIn(t, backup.Pending).Postpone(epoch, failure(backup.StoreUnavailable)); err != nil || next.LastError != nil {
+		t.Errorf("a pending job: %+v, %v", next.LastError, err)
 	}
 }

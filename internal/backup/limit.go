@@ -41,13 +41,14 @@ const (
 	MaxKeepDays         = 3_650
 	DefaultMaxFileBytes = int64(1) << 40
 	MaxFileBytes        = MaxPartSizeBytes * plannedParts
-	MaxAttempts         = 5
+	MaxRetries          = 4 // that somebody asks for
 	MaxRestarts         = 3
 	DefaultJobTimeout   = 6 * time.Hour
 	StartGrace          = 2 * time.Minute // a pending job older than this lost its start
 	// DecisionLag covers what passes between reading the clock and the write that it decides, and clocks that differ.
 	DecisionLag          = 5 * time.Minute
 	SweepGrace           = 30 * time.Second // whoever writes the fence of a job sweeps it; the sweeper comes after this
+	CleanupAlarm         = 24 * time.Hour   // a cleanup that has failed for this long needs a person
 	IdempotencyRetention = 48 * time.Hour
 	DeletedRowRetention  = 30 * 24 * time.Hour
 )

@@ -51,7 +51,7 @@ func TestModel(t *testing.T) {
 	for _, want := range []string{
 		"job pending", "job running", "job done", "job failed", "job deleting", "job deleted", "job failed now", "job failed later",
 		"job failed again", "job done in attempt 2", "job pending in attempt 3", "file open", "file completing", "file stored", "file done",
-		"file failed", "file begun anew", "file resumed", "refused Conflict", "refused StaleAttempt", "refused SiteBusy", "part refused",
+		"file failed", "file begun anew", "file resumed", "refused Conflict", "refused StaleAttempt", "refused SiteBusy", "part refused", "tried again",
 	} {
 		if seen[want] == 0 {
 			t.Errorf("the model never came to: %s", want)
@@ -231,7 +231,7 @@ func (w *world) changeFile(g backup.FileGuard, name string, transition func(back
 var legalJobSteps = map[backup.Status][]backup.Status{
 	"":              {backup.Pending},
 	backup.Pending:  {backup.Pending, backup.Running, backup.Failed, backup.Deleting},
-	backup.Running:  {backup.Done, backup.Failed, backup.Deleting},
+	backup.Running:  {backup.Pending, backup.Done, backup.Failed, backup.Deleting},
 	backup.Done:     {backup.Done, backup.Deleting},
 	backup.Failed:   {backup.Failed, backup.Pending, backup.Deleting},
 	backup.Deleting: {backup.Deleting, backup.Deleted},
@@ -242,9 +242,15 @@ func (w *world) checkJobStep(old, next backup.Job) {
 	if !slices.Contains(legalJobSteps[old.Status], next.Status) {
 		w.t.Fatalf("job goes from %q to %s", old.Status, next.Status)
 	}
-	retried := old.Status == backup.Failed && next.Status == backup.Pending
+	retried := (old.Status == backup.Failed && next.Status == backup.Pending) || next.TriedAgain(old.Attempt)
 	if old.Status != "" && (next.Attempt != old.Attempt) != retried {
 		w.t.Fatalf("attempt goes from %d to %d as the job goes from %s to %s", old.Attempt, next.Attempt, old.Status, next.Status)
+	}
+	if next.TriedAgain(old.Attempt) {
+		w.saw("tried again")
+		if !next.NextTryAt.Before(next.DeadlineAt) || next.DeadlineAt != old.DeadlineAt {
+			w.t.Fatalf("tried again at %s, deadline %s, which was %s", next.NextTryAt, next.DeadlineAt, old.DeadlineAt)
+		}
 	}
 	if next.Status == backup.Done && old.Status == backup.Running {
 		w.checkProven(next)
@@ -434,7 +440,7 @@ func (w *world) endExecution(t *rapid.T) {
 	j := w.anyJob(t)
 	attempt := rapid.IntRange(1, j.Attempt).Draw(t, "attempt")
 	kind := rapid.SampledFrom([]backup.Kind{backup.TimedOut, backup.Internal, backup.StorageRefused}).Draw(t, "kind")
-	w.decide(t, "end execution", j, func(j backup.Job) (backup.Job, error) { return j.Fail(attempt, failure(kind), w.now, policy) })
+	w.decide(t, "end execution", j, func(j backup.Job) (backup.Job, error) { return j.EndAttempt(attempt, failure(kind), w.now, policy) })
 }
 
 func (w *world) cancel(t *rapid.T) {
@@ -672,7 +678,7 @@ func (w *world) finisher(j backup.Job) *worker {
 		if kept[f.Key] = true; f.Status != backup.FileDone {
 			return w.worker(j, "finish as failed", func() bool {
 				return w.changeJob(j.JobID, func(now backup.Job) (backup.Job, error) {
-					return now.Fail(j.Attempt, failure(backup.ProviderUnavailable), w.now, policy)
+					return now.EndAttempt(j.Attempt, failure(backup.ProviderUnavailable), w.now, policy)
 				})
 			})
 		}
@@ -740,7 +746,7 @@ func (w *world) tend(j backup.Job) []func() bool {
 	}
 	switch {
 	case j.Active() && j.StatusAt(w.now) == backup.Failed:
-		expire := change(func(j backup.Job) (backup.Job, error) { return j.Expire(w.now, policy) })
+		expire := change(func(j backup.Job) (backup.Job, error) { return j.Expire(j.LastError, w.now, policy) })
 		return append([]func() bool{expire}, w.clean(j)...)
 	case j.Status == backup.Pending:
 		return []func() bool{change(func(j backup.Job) (backup.Job, error) { return j.Restarted(w.now) })}

@@ -129,20 +129,25 @@ func (w *modelRun) jobTransitions(j backup.Job) map[string]func() (backup.Job, e
 		}
 	}
 	return map[string]func() (backup.Job, error){
-		"start":         func() (backup.Job, error) { return j.Start(j.Attempt, w.now, w.policy) },
-		"restarted":     func() (backup.Job, error) { return j.Restarted(w.now) },
-		"finish":        func() (backup.Job, error) { return j.Finish(j.Attempt, 1<<40, w.now) },
-		"fail":          failure(backup.ProviderUnavailable),
+		"start":     func() (backup.Job, error) { return j.Start(j.Attempt, w.now, w.policy) },
+		"restarted": func() (backup.Job, error) { return j.Restarted(w.now) },
+		"finish":    func() (backup.Job, error) { return j.Finish(j.Attempt, 1<<40, w.now) },
+		"fail":      failure(backup.ProviderUnavailable),
+		"end attempt": func() (backup.Job, error) {
+			return j.EndAttempt(j.Attempt, backup.NewFailure(backup.ProviderUnavailable, "files", "detail", w.now), w.now, w.policy)
+		},
 		"fail for good": failure(backup.ArchiveInvalid),
-		"expire":        func() (backup.Job, error) { return j.Expire(w.now, w.policy) },
+		"expire":        func() (backup.Job, error) { return j.Expire(j.LastError, w.now, w.policy) },
 		"cancel":        func() (backup.Job, error) { return j.Cancel(w.now, w.policy) },
 		"begin cleanup": func() (backup.Job, error) { return j.BeginCleanup(w.now) },
 		"swept":         func() (backup.Job, error) { return j.Swept(w.now, w.now, w.policy) },
 		"retry":         func() (backup.Job, error) { return j.Retry(nil, w.now, w.policy) },
 		"delete":        func() (backup.Job, error) { return j.Delete(w.now) },
 		"removed":       func() (backup.Job, error) { return j.Removed(w.now, w.now, w.policy) },
-		"postpone":      func() (backup.Job, error) { return j.Postpone(w.now.Add(time.Hour)) },
-		"keep":          func() (backup.Job, error) { return j.Keep(w.now.Add(time.Hour), w.now) },
+		"postpone": func() (backup.Job, error) {
+			return j.Postpone(w.now.Add(time.Hour), backup.NewFailure(backup.StorageRefused, "", "legal hold", w.now))
+		},
+		"keep": func() (backup.Job, error) { return j.Keep(w.now.Add(time.Hour), w.now) },
 	}
 }
 

@@ -230,7 +230,7 @@ func (w *watch) pushed(ctx context.Context, raw json.RawMessage) error {
 	switch {
 	case m.JobID != w.jobID || m.Seq <= w.last.Seq:
 		return nil
-	case m.Prev > w.last.Seq || Over(m.Status) || troubled(w.last, m):
+	case m.Prev > w.last.Seq || Over(m.Status) || troubled(w.last, m) || triedAgain(w.last, m):
 		return w.read(ctx)
 	}
 	w.last = applied(w.last, m)
@@ -241,6 +241,12 @@ func (w *watch) pushed(ctx context.Context, raw json.RawMessage) error {
 // applied is the state that a message makes of the one before. It shares nothing with it.
 func applied(last api.BackupDetail, m push.Message) api.BackupDetail {
 	last.Seq, last.Status, last.Attempt, last.Progress = m.Seq, m.Status, m.Attempt, m.Progress
+	if m.NextTryAt == nil {
+		last.NextTryAt = nil
+	}
+	if m.LastError == nil {
+		last.LastError = nil
+	}
 	last.Files = slices.Clone(last.Files)
 	for _, f := range m.Files {
 		i := slices.IndexFunc(last.Files, func(known api.File) bool { return known.Name == f.Name })
@@ -254,6 +260,11 @@ func applied(last api.BackupDetail, m push.Message) api.BackupDetail {
 		}
 	}
 	return last
+}
+
+// triedAgain tells whether a message brings another attempt, whose reason is not known yet.
+func triedAgain(last api.BackupDetail, m push.Message) bool {
+	return m.Attempt != last.Attempt || (m.NextTryAt != nil && (last.NextTryAt == nil || !last.NextTryAt.Equal(*m.NextTryAt)))
 }
 
 // troubled tells whether a message brings a trouble that is not known yet.

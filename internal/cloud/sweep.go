@@ -38,10 +38,10 @@ func (s Sweeper) Handle(ctx context.Context, _ struct{}) (SweepOut, error) {
 	if overdueErr == nil {
 		s.tellOverdue(ctx, overdue)
 	}
-	tended, sweepErr := s.Sweep.Run(ctx)
-	s.Metrics.Record(ctx, metric.SweepTended.Of(float64(tended)))
+	swept, sweepErr := s.Sweep.Run(ctx)
+	s.Metrics.Record(ctx, metric.SweepTended.Of(float64(swept.Tended)), metric.CleanupsFailing.Of(float64(swept.CleanupsFailing)))
 	caughtUp, catchUpErr := s.CatchUp.Run(ctx, overdue)
-	return SweepOut{Tended: tended, CaughtUp: caughtUp}, errors.Join(ageErr, overdueErr, sweepErr, catchUpErr)
+	return SweepOut{Tended: swept.Tended, CaughtUp: caughtUp}, errors.Join(ageErr, overdueErr, sweepErr, catchUpErr)
 }
 
 // tellOverdue counts the sites that have waited too long for a good backup, and names each in the log when it has become

@@ -13,12 +13,13 @@ import (
 // workerLife makes the second sweep follow at once.
 const workerLife = 100 * time.Millisecond
 
-// Config is that of a service on a folder of its own, which tends due jobs at every opportunity.
+// Config is that of a service on a folder of its own, which tends due jobs at every opportunity and tries no failed
+// attempt again by itself.
 func Config(tb testing.TB, storage *Storage) local.Config {
 	c := local.DefaultConfig(tb.TempDir())
 	c.Listen = "127.0.0.1:0"
 	c.AllowHosts = []string{"127.0.0.1"}
-	c.SweepEvery, c.Policy.WorkerLife = 50*time.Millisecond, workerLife
+	c.SweepEvery, c.Policy.WorkerLife, c.Policy.FirstPause = 50*time.Millisecond, workerLife, 0
 	c.Log = slog.New(slog.NewTextHandler(tb.Output(), nil))
 	if storage != nil {
 		c.S3 = storage.S3

@@ -174,7 +174,7 @@ func TestRetriesAreBounded(t *testing.T) {
 	export.Refuse(e2e.Is(e2e.Range(0)), 1000, http.StatusPreconditionFailed, "")
 	s.PutSite("shop", e2e.Exports{"files": export})
 	jobID := s.Create("shop")
-	for attempt := 1; attempt < backup.MaxAttempts; attempt++ {
+	for attempt := 1; attempt <= backup.MaxRetries; attempt++ {
 		s.Fails(jobID, backup.ProviderChanged)
 		if job := s.Act(jobID, "retry"); job.Attempt != attempt+1 {
 			t.Errorf("attempt %d follows %d", job.Attempt, attempt)

@@ -303,6 +303,9 @@ func (s *Service) resume(ctx context.Context) error {
 		return fmt.Errorf("resume: %w", err)
 	}
 	for _, j := range active {
+		if j.WaitsToTry() && !j.Due(s.now()) {
+			continue // the sweeper starts it in its time
+		}
 		switch err := s.executions.Start(ctx, j); {
 		case err != nil && j.Status == backup.Running:
 			return fmt.Errorf("resume: %w", err)
@@ -314,11 +317,11 @@ func (s *Service) resume(ctx context.Context) error {
 }
 
 func (s *Service) sweepOnce(ctx context.Context) {
-	tended, err := s.sweep.Run(ctx)
+	swept, err := s.sweep.Run(ctx)
 	if err != nil && ctx.Err() == nil {
 		s.config.Log.ErrorContext(ctx, "sweep", "error", err)
 	}
-	s.metrics.Record(ctx, metric.SweepTended.Of(float64(tended)))
+	s.metrics.Record(ctx, metric.SweepTended.Of(float64(swept.Tended)), metric.CleanupsFailing.Of(float64(swept.CleanupsFailing)))
 }
 
 // purgeOnce is in a loop of its own: a storage that does not answer keeps nobody but this from the work.

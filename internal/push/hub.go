@@ -26,6 +26,9 @@ type Message struct {
 	Progress step.Progress `json:"progress"`
 	Files    []FileMessage `json:"files"`
 	Error    *ErrorMessage `json:"error,omitempty"`
+
+	LastError *ErrorMessage `json:"lastError,omitempty"` // why the attempt before failed, or the cleanup does
+	NextTryAt *time.Time    `json:"nextTryAt,omitempty"` // when the next attempt begins by itself
 }
 
 // FileMessage is one file's part of a Message.
@@ -53,7 +56,10 @@ func NewMessage(v step.View, prev int64) Message {
 			Name: f.Name, Status: f.ShownStatus(), Progress: step.FileProgress(f), Trouble: errorMessage(v.Trouble(f)),
 		}
 	}
-	m.Error = errorMessage(v.Job.FailureAt(v.At))
+	m.Error, m.LastError = errorMessage(v.Job.FailureAt(v.At)), errorMessage(v.Job.LastErrorAt(v.At))
+	if v.Job.WaitsToTry() {
+		m.NextTryAt = &v.Job.NextTryAt
+	}
 	return m
 }
 
@@ -104,7 +110,7 @@ func (h *Hub) Notify(c backup.Change) {
 		return
 	}
 	set(t.changed)
-	if c.Job != nil && c.Job.Old.Status != c.Job.New.Status {
+	if c.Job != nil && (c.Job.Old.Status != c.Job.New.Status || c.Job.Old.Attempt != c.Job.New.Attempt) {
 		set(t.urgent)
 	}
 }

@@ -56,15 +56,18 @@ func TestOneProcess(t *testing.T) {
 // A database of an older program is brought forward.
 func TestOpenMigrates(t *testing.T) {
 	path := databasePath(t)
+	raw(t, path, sqlite.FirstSchema+`; PRAGMA user_version = 1;
+		INSERT INTO sites VALUES ('ada', 'blog', '[]', '{}', 60, '{}', 1600000000000, 1700000000000, 1);
+		INSERT INTO jobs VALUES ('01JD', 'ada', 'blog', 'failed', 'manual', 3, '[]', '{}', '{"kind":"TimedOut","detail":"","at":"2026-11-13T10:00:00Z"}',
+			0, 1700000000000, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, '', 0, 1)`)
 	store := open(t, path, sqlite.Options{})
-	site := backup.Site{UserID: "ada", SiteID: "blog", UpdatedAt: time.UnixMilli(1_700_000_000_000)}
-	if err := errors.Join(store.PutSite(t.Context(), site), store.Close()); err != nil {
-		t.Fatal(err)
+	site, err := store.GetSite(t.Context(), "ada", "blog")
+	if err != nil || !site.ScheduledAt.Equal(time.UnixMilli(1_700_000_000_000)) {
+		t.Errorf("%+v, %v", site, err)
 	}
-	raw(t, path, toFirstVersion)
-	got, err := open(t, path, sqlite.Options{}).GetSite(t.Context(), "ada", "blog")
-	if err != nil || !got.ScheduledAt.Equal(site.UpdatedAt) {
-		t.Errorf("%+v, %v", got, err)
+	job, err := store.GetJob(t.Context(), "01JD")
+	if err != nil || job.Retries != 2 || job.Tries != 0 || job.LastError != nil || !job.NextTryAt.IsZero() {
+		t.Errorf("%+v, %v", job, err)
 	}
 }
 
@@ -91,7 +94,8 @@ func TestOpenRefuses(t *testing.T) {
 
 // toFirstVersion takes back what migrations have made.
 const toFirstVersion = `ALTER TABLE sites DROP COLUMN scheduled_at; ALTER TABLE files DROP COLUMN trouble;
-	ALTER TABLE files DROP COLUMN uploads; DROP TABLE usage; PRAGMA user_version = 1`
+	ALTER TABLE files DROP COLUMN uploads; DROP TABLE usage;
+	ALTER TABLE jobs DROP COLUMN tries; ALTER TABLE jobs DROP COLUMN retries; ALTER TABLE jobs DROP COLUMN last_error; ALTER TABLE jobs DROP COLUMN next_try_at; PRAGMA user_version = 1`
 
 // raw runs SQL beside the store, as somebody with a shell would, and returns what its first row says.
 func raw(t testing.TB, path, statement string) string {

@@ -132,6 +132,12 @@ INSERT INTO usage SELECT user_id,
 		WHERE jobs.user_id = users.user_id AND jobs.status <> 'deleted' AND files.upload_id <> ''),
 	0, ''
 FROM (SELECT user_id FROM sites UNION SELECT user_id FROM jobs) AS users;
+`, `
+ALTER TABLE jobs ADD COLUMN tries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN retries INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE jobs ADD COLUMN last_error TEXT;
+ALTER TABLE jobs ADD COLUMN next_try_at INTEGER;
+UPDATE jobs SET retries = attempt - 1;
 `}
 
 // migrate brings the database up to this program's version, one transaction a step.

@@ -80,7 +80,7 @@ func (f failed) Scan(stored any) error {
 	if err := (document[backup.Failure]{&read}).Scan(stored); err != nil {
 		return err
 	}
-	read.At = read.At.UTC()
+	read.At, read.Since = read.At.UTC(), read.Since.UTC()
 	*f.failure = &read
 	return nil
 }

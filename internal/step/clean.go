@@ -142,7 +142,7 @@ func (c Cleaner) StopAndClean(ctx context.Context, job backup.Job) error {
 
 // EndExpired fails a job that is past its deadline and removes what it left behind.
 func (c Cleaner) EndExpired(ctx context.Context, job backup.Job) error {
-	job, err := advanceJob(ctx, c.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.Expire(c.Now(), c.Policy) })
+	job, err := advanceJob(ctx, c.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.Expire(j.LastError, c.Now(), c.Policy) })
 	if err != nil || job.Status != backup.Failed {
 		return err
 	}
@@ -154,7 +154,7 @@ func (c Cleaner) EndExpired(ctx context.Context, job backup.Job) error {
 func (c Cleaner) EndExecution(ctx context.Context, jobID string, attempt int, kind backup.Kind, detail string) error {
 	job, err := advanceJob(ctx, c.Jobs, jobID, func(j backup.Job) (backup.Job, error) {
 		now := c.Now()
-		return j.Fail(attempt, backup.NewFailure(kind, "", detail, now), now, c.Policy)
+		return j.EndAttempt(attempt, backup.NewFailure(kind, "", detail, now), now, c.Policy)
 	})
 	if backup.Is(err, backup.StaleAttempt) {
 		return nil

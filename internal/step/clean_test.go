@@ -290,11 +290,11 @@ func TestSweepTends(t *testing.T) {
 			r.site(smallSite())
 			job := tc.prepare(r)
 			tended, err := r.sweeper().Run(t.Context())
-			if err != nil || tended != 1 {
-				t.Errorf("tended %d, %v", tended, err)
+			if err != nil || tended.Tended != 1 {
+				t.Errorf("tended %+v, %v", tended, err)
 			}
 			tc.check(r, r.job(job.JobID))
-			if again, err := r.sweeper().Run(t.Context()); err != nil || again != 0 {
+			if again, err := r.sweeper().Run(t.Context()); err != nil || again.Tended != 0 {
 				t.Errorf("right afterwards %d are due again, %v", again, err)
 			}
 		})
@@ -323,8 +323,8 @@ func TestSweepLeavesOthersAlone(t *testing.T) {
 	job := r.running()
 	r.open(job, "files")
 	before := r.snapshot(job)
-	if tended, err := r.sweeper().Run(t.Context()); tended != 0 || err != nil || r.snapshot(job) != before {
-		t.Errorf("tended %d, %v: %s", tended, err, r.snapshot(job))
+	if tended, err := r.sweeper().Run(t.Context()); tended.Tended != 0 || err != nil || r.snapshot(job) != before {
+		t.Errorf("tended %+v, %v: %s", tended, err, r.snapshot(job))
 	}
 }
 
@@ -336,8 +336,8 @@ func TestSweepDecidesAnew(t *testing.T) {
 	r.passes(r.policy.RetryWindow)
 	sweep := r.sweeper()
 	sweep.Jobs = retriesFirst{sweep.Jobs, func() { r.need(second(r.backups().Retry(t.Context(), "ada", job.JobID))) }}
-	if tended, err := sweep.Run(t.Context()); tended != 1 || err != nil {
-		t.Errorf("tended %d, %v", tended, err)
+	if tended, err := sweep.Run(t.Context()); tended.Tended != 1 || err != nil {
+		t.Errorf("tended %+v, %v", tended, err)
 	}
 	if job = r.job(job.JobID); job.Status != backup.Pending || job.Attempt != 2 || job.DueAt.Before(r.now()) {
 		t.Errorf("%s in attempt %d, due at %s", job.Status, job.Attempt, job.DueAt)
@@ -370,8 +370,8 @@ func TestFailingJobDoesNotStarveOthers(t *testing.T) {
 	sweep := r.sweeper()
 	sweep.Cleaner.Executions = stubborn{r.executions, broken}
 	tended, err := sweep.Run(t.Context())
-	if tended != jobs || err == nil || !strings.Contains(err.Error(), broken) || !errors.Is(err, errStubborn) {
-		t.Errorf("tended %d of %d: %v", tended, jobs, err)
+	if tended.Tended != jobs || err == nil || !strings.Contains(err.Error(), broken) || !errors.Is(err, errStubborn) {
+		t.Errorf("tended %+v of %d: %v", tended, jobs, err)
 	}
 	all, err := r.store.ListJobs(t.Context(), backup.JobQuery{UserID: "ada", Limit: 1_000})
 	r.need(err)

@@ -111,6 +111,18 @@ type brokenReader struct{ err error }
 
 func (b brokenReader) Read([]byte) (int, error) { return 0, b.err }
 
+// fetches counts the ranges that were asked for.
+func (x *exports) fetches() (n int) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	for _, served := range x.served {
+		for _, times := range served.fetches {
+			n += times
+		}
+	}
+	return n
+}
+
 // executions notes what was started and stopped.
 type executions struct {
 	mu      sync.Mutex

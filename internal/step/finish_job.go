@@ -11,8 +11,8 @@ import (
 	"github.com/sitevault/sitevault/internal/backup"
 )
 
-// FinishJob ends an attempt: done when every file is, with the manifest written last; else failed, and what the
-// attempt left in the storage is removed.
+// FinishJob ends an attempt: done when every file is, with the manifest written last; else the job waits for its next
+// try or has failed, and what it left in the storage is removed.
 type FinishJob struct {
 	Jobs    JobStore
 	Files   FileStore
@@ -53,6 +53,8 @@ func (s FinishJob) Handle(ctx context.Context, in FinishJobIn) (FinishJobOut, er
 
 func outcome(job backup.Job, attempt int) (FinishJobOut, error) {
 	switch {
+	case job.TriedAgain(attempt):
+		return FinishJobOut{Status: backup.Failed, Error: job.LastError.Kind, Cause: job.LastError.Detail}, nil
 	case job.Attempt != attempt || (job.Status != backup.Done && job.Status != backup.Failed):
 		return FinishJobOut{}, backup.E(backup.StaleAttempt, "job %s is %s in attempt %d", job.JobID, job.Status, job.Attempt)
 	case job.Status == backup.Done:
@@ -71,9 +73,9 @@ func (s FinishJob) end(ctx context.Context, job backup.Job, in FinishJobIn) (bac
 		return s.done(ctx, job, files)
 	}
 	job, err = advanceJob(ctx, s.Jobs, in.JobID, func(j backup.Job) (backup.Job, error) {
-		return j.Fail(in.Attempt, failure, s.Now(), s.Policy)
+		return j.EndAttempt(in.Attempt, failure, s.Now(), s.Policy)
 	})
-	if err != nil {
+	if err != nil || job.Status != backup.Failed {
 		return job, err
 	}
 	// The sweeper repeats what fails here.
@@ -99,7 +101,7 @@ func (s FinishJob) done(ctx context.Context, job backup.Job, files []backup.File
 		now := s.Now() // a moment before the write: who has read that the deadline is over must not see it done
 		next, err := j.Finish(job.Attempt, sizeOf(files), now)
 		if backup.Is(err, backup.TimedOut) {
-			return j.Expire(now, s.Policy)
+			return j.Expire(j.LastError, now, s.Policy)
 		}
 		return next, err
 	})

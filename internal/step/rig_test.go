@@ -57,11 +57,12 @@ func newRig(t *testing.T) *rig {
 }
 
 func rigOn(t *testing.T, store step.Store) *rig {
-	storage := backuptest.NewStorage()
+	storage, policy := backuptest.NewStorage(), backup.DefaultPolicy()
 	storage.WholeKeys = true // so that every sweep must know the keys
+	policy.FirstPause = 0    // unless a test is about it, a failed attempt is the end
 	return &rig{
 		T: t, store: store, storage: storage, exports: &exports{served: map[string]*export{}}, faults: &faults{},
-		executions: &executions{}, policy: backup.DefaultPolicy(), clock: epoch,
+		executions: &executions{}, policy: policy, clock: epoch,
 	}
 }
 

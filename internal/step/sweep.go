@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,20 +33,32 @@ const (
 	postponed = 5 * time.Minute
 )
 
-// Run tends the due jobs and returns how many it took up. They are listed once: an index that lags behind would list
-// again what has just been tended. The error joins those of single jobs, which do not keep the others from being tended.
-func (s Sweep) Run(ctx context.Context) (tended int, err error) {
+// Swept is what one run came to.
+type Swept struct {
+	Tended          int // jobs that it took up
+	CleanupsFailing int // of them those whose cleanup has failed for backup.CleanupAlarm
+}
+
+// Run tends the due jobs. They are listed once: an index that lags behind would list again what has just been tended. The
+// error joins those of single jobs, which do not keep the others from being tended.
+func (s Sweep) Run(ctx context.Context) (Swept, error) {
 	due, err := s.Jobs.DueJobs(ctx, s.Now(), maxTended)
 	if err != nil {
-		return 0, err
+		return Swept{}, err
 	}
-	return each(ctx, due, func(job backup.Job) error {
+	var failing atomic.Int64
+	tended, err := each(ctx, due, func(job backup.Job) error {
 		err := s.tend(ctx, job.JobID)
 		if err == nil {
 			return nil
 		}
-		return errors.Join(fmt.Errorf("tend job %s: %w", job.JobID, err), s.postpone(ctx, job))
+		postponed, lost := s.postpone(ctx, job, err)
+		if lost == nil && postponed.CleanupFailing(s.Now()) {
+			failing.Add(1)
+		}
+		return errors.Join(fmt.Errorf("tend job %s: %w", job.JobID, err), lost)
 	})
+	return Swept{Tended: tended, CleanupsFailing: int(failing.Load())}, err
 }
 
 // atOnce is how many items each works on at the same time.
@@ -119,13 +132,13 @@ func (s Sweep) remove(ctx context.Context, job backup.Job) error {
 	return s.Cleaner.Remove(ctx, job)
 }
 
-func (s Sweep) postpone(ctx context.Context, job backup.Job) error {
+func (s Sweep) postpone(ctx context.Context, job backup.Job, cause error) (backup.Job, error) {
 	now := s.Now()
-	_, err := advanceJob(ctx, s.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) {
+	failure := backup.NewFailure(backup.KindOf(cause), "", cause.Error(), now)
+	return advanceJob(ctx, s.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) {
 		if !j.Due(now) { // tended after all, only the answer was lost, or by somebody else
 			return j, backup.ErrAlready
 		}
-		return j.Postpone(now.Add(postponed))
+		return j.Postpone(now.Add(postponed), failure)
 	})
-	return err
 }

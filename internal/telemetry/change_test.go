@@ -58,7 +58,7 @@ func TestFromJobChange(t *testing.T) {
 	done := b.after(31*time.Minute, func(now time.Time) (backup.Job, error) { return running.Finish(1, 1234, now) })
 	failed := fail(running, backup.ProviderTimeout)
 	cancelled := b.after(time.Hour, func(now time.Time) (backup.Job, error) { return running.Cancel(now, p) })
-	expired := b.after(7*time.Hour, func(now time.Time) (backup.Job, error) { return running.Expire(now, p) })
+	expired := b.after(7*time.Hour, func(now time.Time) (backup.Job, error) { return running.Expire(nil, now, p) })
 	retried := b.after(90*time.Minute, func(now time.Time) (backup.Job, error) { return failed.Retry(nil, now, p) })
 	cleaning := b.after(3*time.Hour, func(now time.Time) (backup.Job, error) { return failed.BeginCleanup(now) })
 	swept := b.after(4*time.Hour, func(now time.Time) (backup.Job, error) { return cleaning.Swept(now, now, p) })
@@ -84,10 +84,11 @@ func TestFromJobChange(t *testing.T) {
 		"cancelled":                   {running, cancelled, []string{"JobsCancelled=1"}},
 		"failed as a newer version":   {running, newer, []string{"JobsFailed/KindOfANewerVersion=1"}},
 		"failed without a reason":     {running, lost, []string{"JobsFailed/Internal=1"}},
+		"tried again by the service":  {running, b.after(time.Hour, func(now time.Time) (backup.Job, error) { return running.EndAttempt(1, failed.Failure, now, p) }), []string{"JobsRetried=1"}},
 		"retried":                     {failed, retried, []string{"JobsRetried=1"}},
 		"cleanup":                     {failed, cleaning, nil},
 		"swept":                       {cleaning, swept, nil},
-		"postponed":                   {failed, b.after(0, func(now time.Time) (backup.Job, error) { return failed.Postpone(now) }), nil},
+		"postponed":                   {failed, b.after(0, func(now time.Time) (backup.Job, error) { return failed.Postpone(now, failed.Failure) }), nil},
 		"kept longer":                 {done, b.after(time.Hour, func(now time.Time) (backup.Job, error) { return done.Keep(now.Add(time.Hour), now) }), nil},
 		"deleted by its user":         {done, deleting, nil},
 		"deleted":                     {deleting, deleted, nil},

@@ -16,10 +16,10 @@ var Kind = &Dimension{Name: "Kind", Values: kinds()}
 var (
 	JobsCreated   = &Def{Name: "JobsCreated", Unit: Count, Help: "Backups asked for, by hand or by the daily run."}
 	JobsDone      = &Def{Name: "JobsDone", Unit: Count, Help: "Backups that ended done."}
-	JobsFailed    = &Def{Name: "JobsFailed", Unit: Count, Dimension: Kind, Help: "Attempts that ended failed, those that timed out included, cancelled ones not."}
-	JobsTimedOut  = &Def{Name: "JobsTimedOut", Unit: Count, Help: "Attempts that were given up at their deadline; JobsFailed counts them too."}
+	JobsFailed    = &Def{Name: "JobsFailed", Unit: Count, Dimension: Kind, Help: "Backups that ended failed, those that timed out included, cancelled ones not."}
+	JobsTimedOut  = &Def{Name: "JobsTimedOut", Unit: Count, Help: "Backups that were given up at their deadline; JobsFailed counts them too."}
 	JobsCancelled = &Def{Name: "JobsCancelled", Unit: Count, Help: "Backups that their owner cancelled."}
-	JobsRetried   = &Def{Name: "JobsRetried", Unit: Count, Help: "Failed backups that were tried again on request."}
+	JobsRetried   = &Def{Name: "JobsRetried", Unit: Count, Help: "Attempts that followed a failed one, on request or by the service itself."}
 
 	JobDurationSeconds = &Def{Name: "JobDurationSeconds", Unit: Seconds, Form: Distribution, Help: "Time from the start of the attempt to done."}
 	JobBytes           = &Def{Name: "JobBytes", Unit: Bytes, Form: Distribution, Help: "Size of a done backup, all files together."}
@@ -37,6 +37,7 @@ var (
 	OldestGoodBackupHours = &Def{Name: "OldestGoodBackupHours", Unit: None, Form: Gauge, Help: "Age of the last good backup of the scheduled site that has waited longest."}
 	SitesWithoutBackup    = &Def{Name: "SitesWithoutBackup", Unit: Count, Form: Gauge, Help: "Scheduled sites that have had no good backup for 26 hours."}
 	SweepTended           = &Def{Name: "SweepTended", Unit: Count, Help: "Jobs that were due and tended by the sweeper."}
+	CleanupsFailing       = &Def{Name: "CleanupsFailing", Unit: Count, Help: "Failed or deleted backups, once a sweep, of which nothing could be removed from the storage for a day."}
 	PushesFailed          = &Def{Name: "PushesFailed", Unit: Count, Help: "Status pushes that could not be delivered to an open socket."}
 	StraysFound           = &Def{Name: "StraysFound", Unit: Count, Help: "Objects found under the prefix of a job whose row went or is about to."}
 )
@@ -44,7 +45,7 @@ var (
 var table = []*Def{
 	JobsCreated, JobsDone, JobsFailed, JobsTimedOut, JobsCancelled, JobsRetried, JobDurationSeconds, JobBytes,
 	FilesDone, FilesFailed, ExportBytes, PartsMoved, PartBytes, PartSeconds, ProviderSeconds,
-	OldestGoodBackupHours, SitesWithoutBackup, SweepTended, PushesFailed, StraysFound,
+	OldestGoodBackupHours, SitesWithoutBackup, SweepTended, CleanupsFailing, PushesFailed, StraysFound,
 }
 
 // Table lists every metric.

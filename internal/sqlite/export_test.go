@@ -1,0 +1,4 @@
+package sqlite
+
+// FirstSchema is what the first release made.
+var FirstSchema = migrations[0]

@@ -1,0 +1,162 @@
+package step_test
+
+import (
+	"context"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/sitevault/sitevault/internal/asl"
+	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/step"
+)
+
+// triesRig is a rig whose service tries failed attempts again, with a job whose attempt 1 has failed for a reason that may
+// pass after the first part of "files" was recorded.
+func triesRig(t *testing.T) (*rig, backup.Job) {
+	t.Helper()
+	r := newRig(t)
+	r.policy = backup.DefaultPolicy()
+	r.site(smallSite())
+	return r, r.failed(backup.StorageUnavailable)
+}
+
+// A job that fails by something that may pass waits for its next try: its site stays taken, what it has stored stays, and no
+// worker of the attempt before is let in. The next attempt moves nothing that is recorded.
+func TestTriesAgain(t *testing.T) {
+	r, job := triesRig(t)
+	if job.Status != backup.Pending || job.Attempt != 2 || job.LastError.Kind != backup.StorageUnavailable || job.LastError.File != "files" {
+		t.Fatalf("job is %+v, last error %+v", job, job.LastError)
+	}
+	again, err := r.finishJob().Handle(t.Context(), step.FinishJobIn{JobID: job.JobID, Attempt: 1})
+	if err != nil || again.Status != backup.Failed || again.Error != backup.StorageUnavailable || r.job(job.JobID).Rev != job.Rev {
+		t.Errorf("finished again: %+v, %v", again, err)
+	}
+	_, err = r.backups().Create(t.Context(), step.CreateBackup{UserID: "ada", SiteID: "blog", Trigger: backup.Manual})
+	r.wantKind(err, backup.SiteBusy, "another backup of the site")
+	file := r.file(job.JobID, "files")
+	_, err = r.exportRangeUpload().Handle(t.Context(), step.ExportRangeUploadIn{JobID: job.JobID, Attempt: 1, File: "files", UploadID: file.UploadID, First: 1, Last: 1})
+	r.wantKind(err, backup.StaleAttempt, "a worker of attempt 1")
+
+	r.tend(0)
+	r.passes(r.policy.FirstPause)
+	r.tend(1)
+	if started := r.executions.started; started[len(started)-1] != backup.ExecutionName(job.JobID, 2) {
+		t.Fatalf("started %v", started)
+	}
+	fetches := r.exports.fetches()
+	if result := r.execute(job.JobID, 2); result.Status != asl.Succeeded {
+		t.Fatalf("attempt 2: %+v", result)
+	}
+	if again := r.exports.fetches() - fetches; again != 0 {
+		t.Errorf("%d ranges fetched again", again)
+	}
+	r.wantDone(job.JobID, smallSite())
+	if done := r.job(job.JobID); done.LastError != nil || !done.DeadlineAt.Equal(epoch.Add(r.policy.JobTimeout)) {
+		t.Errorf("done with %+v, deadline %s", done.LastError, done.DeadlineAt)
+	}
+}
+
+// Whoever does not want to wait begins the next try at once.
+func TestRetryBeginsNextTry(t *testing.T) {
+	r, job := triesRig(t)
+	retried, err := r.backups().Retry(t.Context(), "ada", job.JobID)
+	if started := r.executions.started; err != nil || retried.Attempt != 2 || started[len(started)-1] != backup.ExecutionName(job.JobID, 2) {
+		t.Fatalf("%+v, %v, started %v", retried, err, started)
+	}
+	r.execute(job.JobID, 2)
+	r.wantDone(job.JobID, smallSite())
+}
+
+// A job that waits for its next try can be cancelled and deleted, and leaves nothing.
+func TestEndWhileWaiting(t *testing.T) {
+	for name, end := range map[string]func(*rig, backup.Job) error{
+		"cancelled": func(r *rig, j backup.Job) error { return second(r.backups().Cancel(r.Context(), "ada", j.JobID)) },
+		"deleted":   func(r *rig, j backup.Job) error { return second(r.backups().Delete(r.Context(), "ada", j.JobID)) },
+	} {
+		r, job := triesRig(t)
+		if err := end(r, job); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		r.wantNothingLeft(job)
+		r.passes(r.policy.FirstPause)
+		r.tend(0)
+		if got := r.job(job.JobID); got.Active() || got.LastError != nil || !got.NextTryAt.IsZero() {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+}
+
+// When the time of a job is over while it waits, it has timed out, and the last error is its reason.
+func TestTimeoutWhileWaiting(t *testing.T) {
+	r, job := triesRig(t)
+	r.passes(r.policy.JobTimeout)
+	seen := r.job(job.JobID).FailureAt(r.now())
+	r.tend(1)
+	got := r.job(job.JobID)
+	if got.Status != backup.Failed || got.Failure.Kind != backup.TimedOut || !strings.Contains(got.Failure.Detail, "because of StorageUnavailable") {
+		t.Errorf("job is %s: %+v", got.Status, got.Failure)
+	}
+	if seen == nil || seen.Detail != got.Failure.Detail {
+		t.Errorf("a reader saw %+v, written is %+v", seen, got.Failure)
+	}
+}
+
+// refusing is a storage that keeps everything.
+type refusing struct{ step.Sweeping }
+
+func (refusing) DeleteObjects(context.Context, string, func(string) bool) (int, error) {
+	return 0, backup.E(backup.StorageRefused, "legal hold")
+}
+
+// A cleanup that fails is told of beside the failure of the job, with since when; after a day it counts for the alarm; and it
+// is forgotten when it has succeeded.
+func TestFailingCleanupIsTold(t *testing.T) {
+	for name, end := range map[string]func(r *rig) backup.Job{
+		"failed": func(r *rig) backup.Job {
+			job := r.running()
+			r.move(job, r.open(job, "files"))
+			r.fail(job, "files", backup.ProviderRefused)
+			finish := r.finishJob()
+			finish.Cleaner.Storage = refusing{finish.Cleaner.Storage}
+			r.need(second(finish.Handle(t.Context(), step.FinishJobIn{JobID: job.JobID, Attempt: 1})))
+			return r.job(job.JobID)
+		},
+		"deleting": func(r *rig) backup.Job {
+			backups := r.backups()
+			backups.Cleaner.Storage = refusing{backups.Cleaner.Storage}
+			job := r.running()
+			r.need(second(backups.Delete(t.Context(), "ada", job.JobID)))
+			return r.job(job.JobID)
+		},
+	} {
+		r := newRig(t)
+		r.site(smallSite())
+		job := end(r)
+		sweep := r.sweeper()
+		sweep.Cleaner.Storage = refusing{sweep.Cleaner.Storage}
+		r.passes(backup.SweepGrace)
+		began := r.now()
+		for hours := range 25 {
+			swept, err := sweep.Run(t.Context())
+			r.wantKind(err, backup.StorageRefused, name+": sweep")
+			got := r.job(job.JobID)
+			if got.Status != job.Status || got.LastError == nil || got.LastError.Kind != backup.StorageRefused || !got.LastError.Since.Equal(began) {
+				t.Fatalf("%s: job %s, last error %+v", name, got.Status, got.LastError)
+			}
+			if !reflect.DeepEqual(got.Failure, job.Failure) {
+				t.Fatalf("%s: the failure is %+v, was %+v", name, got.Failure, job.Failure)
+			}
+			if late := hours >= 24; late != (swept.CleanupsFailing == 1) {
+				t.Errorf("%s: after %d hours %+v", name, hours, swept)
+			}
+			r.passes(time.Hour)
+		}
+		r.tend(2)
+		if got := r.job(job.JobID); got.LastError != nil {
+			t.Errorf("%s: after it succeeded %+v", name, got.LastError)
+		}
+		r.wantNothingLeft(job)
+	}
+}
