@@ -5,6 +5,8 @@ VERSITYGW     := $(shell sed -n 's/^const Version = "\(v[0-9.]*\)"$$/\1/p' inter
 GOLANGCI_LINT := v2.15.0
 RCLONE        := v1.73.0
 GOTESTSUM     := v1.13.0
+MINIO         := v0.0.0-20260212201848-7aac2a2c5b7c
+GARAGE        := 2.5.0
 
 BIN      := $(CURDIR)/bin
 LDFLAGS  := -s -w -X main.version=$(VERSION)
@@ -47,6 +49,16 @@ test: tools dynamodb-local ## Run all tests, then the concurrent packages under 
 	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then \
 		go run gotest.tools/gotestsum@$(GOTESTSUM) --format pkgname-and-test-fails -- -race $(CONCURRENT:%=./internal/%/...); \
 	else echo "SKIPPED: the race detector needs a C compiler ($$(go env CC)) and CGO_ENABLED=1"; fi
+
+.PHONY: compatibility
+compatibility: tools ## Hold the storage adapter against MinIO and Garage as well; Garage needs cargo and a C compiler
+	@$(call installed,minio,$(MINIO)) || \
+		{ echo "go install minio@$(MINIO)"; GOBIN=$(BIN) go install github.com/minio/minio@$(MINIO); }
+	@if $(BIN)/cargo/bin/garage --version 2>/dev/null | grep -q 'v$(GARAGE)'; then :; \
+	elif command -v cargo >/dev/null; then echo "cargo install garage $(GARAGE)"; \
+		cargo install -q --locked --root $(BIN)/cargo --version $(GARAGE) garage; \
+	else echo "SKIPPED: Garage needs cargo"; fi
+	SITEVAULT_COMPATIBILITY=$(BIN) go test -count=1 -v -timeout 20m ./compatibility
 
 GIB    ?= 1,10
 ROUNDS ?= 3

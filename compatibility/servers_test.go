@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/sitevault/sitevault/internal/backuptest"
 	"github.com/sitevault/sitevault/internal/s3store"
 	"github.com/sitevault/sitevault/internal/versitygw"
 )
@@ -28,6 +29,7 @@ type server struct {
 	secretKey string
 	create    func(t *testing.T, bucket string) // nil: by the API
 	versioned bool
+	lacks     []string // rules of backuptest.StorageConformance
 }
 
 // servers start each server, or skip the test where its program is not named.
@@ -39,23 +41,23 @@ var servers = map[string]func(t *testing.T) server{
 	"garage":              startGarage,
 }
 
-// program is the path that an environment variable names.
-func program(t *testing.T, variable string) string {
+// program is the path of a server's program in the folder that the environment names.
+func program(t *testing.T, name string) string {
 	t.Helper()
-	path := os.Getenv(variable)
-	if path == "" {
-		t.Skipf("%s does not name the program: run make compatibility", variable)
+	bin := os.Getenv("SITEVAULT_COMPATIBILITY")
+	if bin == "" {
+		t.Skip("other S3 servers are tried by make compatibility")
+	}
+	path := filepath.Join(bin, name)
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("%v: this server is not installed", err)
 	}
 	return path
 }
 
 func startVersityGW(t *testing.T, versioned bool) server {
 	t.Helper()
-	binary, err := versitygw.Find(os.Getenv("VERSITYGW"))
-	if err != nil {
-		t.Skip(err)
-	}
-	s, err := versitygw.Start(context.Background(), versitygw.Config{Binary: binary, Dir: t.TempDir(), Versioning: versioned})
+	s, err := versitygw.Start(context.Background(), versitygw.Config{Binary: program(t, "versitygw"), Dir: t.TempDir(), Versioning: versioned})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,11 +73,12 @@ const (
 
 func startMinIO(t *testing.T, versioned bool) server {
 	t.Helper()
-	binary, address := program(t, "SITEVAULT_MINIO"), freeAddress(t)
+	binary, address := program(t, "minio"), freeAddress(t)
 	run(t, binary, []string{"MINIO_ROOT_USER=" + accessKey, "MINIO_ROOT_PASSWORD=" + secretKey, "MINIO_BROWSER=off", "MINIO_UPDATE=off"},
 		"server", "--address", address, filepath.Join(t.TempDir(), "data"))
 	answers(t, "http://"+address+"/minio/health/ready")
-	return server{endpoint: "http://" + address, region: "us-east-1", accessKey: accessKey, secretKey: secretKey, versioned: versioned}
+	return server{endpoint: "http://" + address, region: "us-east-1", accessKey: accessKey, secretKey: secretKey, versioned: versioned,
+		lacks: []string{backuptest.OtherSizesRefused}}
 }
 
 const garageConfig = `metadata_dir = "%[1]s/meta"
@@ -94,7 +97,7 @@ api_bind_addr = "%[5]s"
 
 func startGarage(t *testing.T) server {
 	t.Helper()
-	binary, dir := program(t, "SITEVAULT_GARAGE"), t.TempDir()
+	binary, dir := program(t, filepath.Join("cargo", "bin", "garage")), t.TempDir()
 	api, admin := freeAddress(t), freeAddress(t)
 	config := filepath.Join(dir, "garage.toml")
 	if err := os.WriteFile(config, fmt.Appendf(nil, garageConfig, dir, freeAddress(t), secretKey, api, admin), 0o600); err != nil {
