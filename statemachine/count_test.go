@@ -26,6 +26,7 @@ import (
 	"github.com/sitevault/sitevault/internal/push"
 	"github.com/sitevault/sitevault/internal/step"
 	"github.com/sitevault/sitevault/internal/telemetry/metric"
+	"github.com/sitevault/sitevault/internal/transfer"
 	"github.com/sitevault/sitevault/statemachine"
 )
 
@@ -152,7 +153,7 @@ func (c *counted) execute(cleaner step.Cleaner, log *slog.Logger, files []string
 			Jobs: c.store, Files: c.store, Exports: c.exports, Uploads: c.ledger, Now: c.clock, NewRandom: c.newRandom,
 			SingleBytes: backup.BasePartSizeBytes,
 		}.Handle),
-		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: c.store, Files: c.store, Exports: c.exports, Uploads: c.ledger, Now: c.clock}.Handle),
+		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: c.store, Files: c.store, Exports: c.exports, Uploads: c.ledger, Memory: transfer.NewBudget(transfer.DefaultBudgetBytes, 0), Now: c.clock}.Handle),
 		"CompleteMultipart": task(step.CompleteMultipart{Files: c.store, Uploads: c.ledger, Objects: c.ledger, Now: c.clock}.Handle),
 		"InspectArchive":    task(step.InspectArchive{Files: c.store, Objects: c.ledger, Now: c.clock}.Handle),
 		"FailFile":          task(step.FailFile{Files: c.store, Now: c.clock}.Handle),

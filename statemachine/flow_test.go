@@ -15,6 +15,7 @@ import (
 	"github.com/sitevault/sitevault/internal/backuptest"
 	"github.com/sitevault/sitevault/internal/lambdaedge"
 	"github.com/sitevault/sitevault/internal/step"
+	"github.com/sitevault/sitevault/internal/transfer"
 	"github.com/sitevault/sitevault/statemachine"
 )
 
@@ -59,7 +60,7 @@ func (f *flow) handlers() map[string]asl.Handler {
 	return map[string]asl.Handler{
 		"StartJob":          task(step.StartJob{Jobs: f.store, Policy: backup.DefaultPolicy(), Now: now}.Handle),
 		"OpenUpload":        task(step.OpenUpload{Jobs: f.store, Files: f.store, Exports: f.exports, Uploads: f.storage, Now: now, NewRandom: f.newRandom}.Handle),
-		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: f.store, Files: f.store, Exports: f.exports, Uploads: f.storage, Now: now}.Handle),
+		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: f.store, Files: f.store, Exports: f.exports, Uploads: f.storage, Memory: transfer.NewBudget(transfer.DefaultBudgetBytes, 0), Now: now}.Handle),
 		"CompleteMultipart": task(step.CompleteMultipart{Files: f.store, Uploads: f.storage, Objects: f.storage, Now: now}.Handle),
 		"InspectArchive":    task(step.InspectArchive{Files: f.store, Objects: f.storage, Now: now}.Handle),
 		"FailFile":          task(step.FailFile{Files: f.store, Now: now}.Handle),

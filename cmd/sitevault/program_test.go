@@ -375,6 +375,13 @@ func TestEnvironment(t *testing.T) {
 	if got := s.run(t, "serve", "--executions", "3", "--listen", "0.0.0.0:0"); got.code != exitFailure || !strings.Contains(got.err, "--issuer") {
 		t.Errorf("the command line does not win: %+v", got)
 	}
+	delete(s.env, "SITEVAULT_EXECUTIONS")
+	for memory, want := range map[string]string{"much": "a size such as 128MiB", "1MiB": "--memory is at least 4.0 MiB"} {
+		s.env["SITEVAULT_MEMORY"] = memory
+		if got := s.run(t, "serve"); got.code != exitUsage || !strings.Contains(got.err, want) {
+			t.Errorf("memory %q: %+v", memory, got)
+		}
+	}
 }
 
 // A secret is readable by its owner only, listed by name only, and never on the command line.

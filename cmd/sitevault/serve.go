@@ -14,6 +14,7 @@ import (
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/identity"
 	"github.com/sitevault/sitevault/internal/local"
+	"github.com/sitevault/sitevault/internal/transfer"
 )
 
 const serveHelp = `Run the whole service on this machine: the API, the live progress, the daily runs, and the same state machine
@@ -98,7 +99,8 @@ func (p *program) serveCommand() *cobra.Command {
 	flags.DurationVar(&config.Policy.JobTimeout, "job-timeout", config.Policy.JobTimeout, "a backup is given up after this time; at most 6h")
 	flags.DurationVar(&config.Policy.FailedKeep, "failed-keep", config.Policy.FailedKeep, "a failed backup is deleted after this time")
 	flags.DurationVar(&config.Policy.RetryWindow, "retry-window", config.Policy.RetryWindow, "parts of a failed backup wait this long for a retry")
-	flags.IntVar(&config.Executions, "executions", config.Executions, "backups that run at the same time; more wait")
+	flags.IntVar(&config.Executions, "executions", config.Executions, "backups at work at the same time; more wait. One that waits for its provider or for a retry does not count")
+	flags.Var((*byteSize)(&config.MemoryBytes), "memory", "memory for bytes on their way to the storage, of all backups together")
 	quotaFlags(cmd, &f)
 	p.logFlags(cmd, &f)
 	p.fromEnvironment(cmd, "SITEVAULT_")
@@ -196,6 +198,9 @@ func (p *program) serve(cmd *cobra.Command, c local.Config, f serveFlags) (err e
 func (p *program) completeServe(c *local.Config) error {
 	if c.Executions < 1 {
 		return usage("--executions is at least 1")
+	}
+	if least := byteSize(transfer.LeastBudgetBytes); c.MemoryBytes < int64(least) {
+		return usage("--memory is at least %s", least.String())
 	}
 	if c.Policy.JobTimeout > backup.DefaultJobTimeout {
 		return usage("--job-timeout is at most %s, after which the state machine ends an attempt", backup.DefaultJobTimeout)

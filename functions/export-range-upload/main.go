@@ -7,6 +7,7 @@ import (
 	"github.com/sitevault/sitevault/internal/cloud"
 	"github.com/sitevault/sitevault/internal/lambdaedge"
 	"github.com/sitevault/sitevault/internal/step"
+	"github.com/sitevault/sitevault/internal/transfer"
 )
 
 func main() {
@@ -14,6 +15,7 @@ func main() {
 	s := cloud.Open(ctx)
 	store := s.Store()
 	s.Start(lambdaedge.Patient(lambdaedge.Function(step.ExportRangeUpload{
-		Jobs: store, Files: store, Exports: s.Exports(), Uploads: s.Uploads(s.Storage(ctx)), Now: s.Now,
+		Jobs: store, Files: store, Exports: s.Exports(), Uploads: s.Uploads(s.Storage(ctx)),
+		Memory: transfer.NewBudget(transfer.DefaultBudgetBytes, 0), Now: s.Now,
 	}.Handle)))
 }

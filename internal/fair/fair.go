@@ -20,6 +20,7 @@ const (
 
 // Room is what is shared, in units of any kind.
 type Room struct {
+	reserve int // of the room, for users who hold nothing
 	mu      sync.Mutex
 	free    int
 	waiting int   // claims
@@ -35,9 +36,10 @@ type user struct {
 	next  Line // to be served, if a claim waits in it
 }
 
-// NewRoom makes room of the given size.
-func NewRoom(size int) *Room {
-	return &Room{free: size, users: map[string]*user{}}
+// NewRoom makes room of the given size. The reserve is the part of it that is granted only to users who hold nothing: with
+// one, no user can keep all others waiting for as long as claims last.
+func NewRoom(size, reserve int) *Room {
+	return &Room{free: size, reserve: reserve, users: map[string]*user{}}
 }
 
 // Claim asks for room of the given size and waits in line until it is granted. It must be dropped.
@@ -71,7 +73,7 @@ func (r *Room) grant() {
 		u := r.least()
 		line := u.line()
 		c := u.lines[line][0]
-		if c.size > r.free {
+		if c.size > r.freeFor(u) {
 			return
 		}
 		u.lines[line] = u.lines[line][1:]
@@ -92,6 +94,13 @@ func (r *Room) least() (least *user) {
 		}
 	}
 	return least
+}
+
+func (r *Room) freeFor(u *user) int {
+	if u.held > 0 {
+		return r.free - r.reserve
+	}
+	return r.free
 }
 
 func (r *Room) move(u *user, size int) {
@@ -135,7 +144,7 @@ func (c *Claim) Wait(ctx context.Context) error {
 	}
 }
 
-// Grow takes one unit more, unless there is none or a claim waits for it.
+// Grow takes one unit more, also of the reserve, unless there is none or a claim waits for it.
 func (c *Claim) Grow() bool {
 	r := c.room
 	r.mu.Lock()

@@ -22,7 +22,7 @@ func granted(c *fair.Claim) bool {
 // A user with a thousand claims delays another's single one until the first of them is dropped, and no longer.
 func TestOneAmongThousand(t *testing.T) {
 	for _, size := range []int{1, 16} {
-		room := fair.NewRoom(size)
+		room := fair.NewRoom(size, 0)
 		var many []*fair.Claim
 		for range 1000 {
 			many = append(many, room.Claim("many", 1, fair.New))
@@ -44,7 +44,7 @@ func TestOneAmongThousand(t *testing.T) {
 
 // Users who hold as much as each other are served in turn, whoever comes back how often.
 func TestUsersTakeTurns(t *testing.T) {
-	room := fair.NewRoom(1)
+	room := fair.NewRoom(1, 0)
 	held := room.Claim("first", 1, fair.New)
 	waiting := map[string]*fair.Claim{}
 	for _, name := range []string{"a", "b", "c"} {
@@ -68,7 +68,7 @@ func TestUsersTakeTurns(t *testing.T) {
 
 // Of one user, neither claims that come again and again nor new ones starve the other kind, and each line is kept.
 func TestLinesTakeTurns(t *testing.T) {
-	room := fair.NewRoom(1)
+	room := fair.NewRoom(1, 0)
 	held := room.Claim("user", 1, fair.New)
 	waiting := map[int]*fair.Claim{}
 	for i := range 8 {
@@ -91,7 +91,7 @@ func TestLinesTakeTurns(t *testing.T) {
 
 // A claim that is larger than what is free is not overtaken by smaller ones, and no claim grows while one waits.
 func TestLargeClaimIsNotOvertaken(t *testing.T) {
-	room := fair.NewRoom(4)
+	room := fair.NewRoom(4, 0)
 	small := room.Claim("small", 2, fair.New)
 	if !small.Grow() {
 		t.Fatal("there was room to grow")
@@ -114,7 +114,7 @@ func TestLargeClaimIsNotOvertaken(t *testing.T) {
 
 // A claim that is given up while it waits tells why and makes way.
 func TestWaitEnds(t *testing.T) {
-	room := fair.NewRoom(1)
+	room := fair.NewRoom(1, 0)
 	held := room.Claim("a", 1, fair.New)
 	given, behind := room.Claim("b", 1, fair.New), room.Claim("b", 1, fair.New)
 	why := errors.New("cancelled")
@@ -136,7 +136,7 @@ func TestWaitEnds(t *testing.T) {
 func TestRoomIsNeitherLostNorMade(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		size := rapid.IntRange(2, 6).Draw(t, "size")
-		room := fair.NewRoom(size)
+		room := fair.NewRoom(size, rapid.IntRange(0, size/2).Draw(t, "reserve"))
 		sizes := map[*fair.Claim]int{}
 		var claims []*fair.Claim
 		draw := func() *fair.Claim { return claims[rapid.IntRange(0, len(claims)-1).Draw(t, "which")] }
@@ -169,7 +169,7 @@ func TestRoomIsNeitherLostNorMade(t *testing.T) {
 					waiting++
 				}
 			}
-			if held > size || (waiting > 0 && size-held >= 2) {
+			if held > size || (waiting > 0 && held == 0) {
 				t.Fatalf("%d of %d are held while %d claims wait", held, size, waiting)
 			}
 		}
@@ -182,9 +182,37 @@ func TestRoomIsNeitherLostNorMade(t *testing.T) {
 	})
 }
 
+// The reserve is for users who hold nothing, one after the other.
+func TestReserve(t *testing.T) {
+	room := fair.NewRoom(4, 1)
+	var many []*fair.Claim
+	for range 4 {
+		many = append(many, room.Claim("many", 1, fair.New))
+	}
+	if !granted(many[2]) || granted(many[3]) {
+		t.Fatal("the reserve was not kept, or too much of it")
+	}
+	one, two := room.Claim("one", 1, fair.New), room.Claim("two", 1, fair.New)
+	if !granted(one) || granted(two) {
+		t.Error("the reserve was not there for the first that held nothing")
+	}
+	one.Drop()
+	if !granted(two) || granted(many[3]) {
+		t.Error("the reserve was not there for the second that held nothing")
+	}
+	many[0].Drop()
+	if granted(many[3]) {
+		t.Error("the reserve was not filled again first")
+	}
+	two.Drop()
+	if !granted(many[3]) {
+		t.Error("the user with many claims does not follow")
+	}
+}
+
 // Many at once never hold more than there is, and each gets its turn.
 func TestRoomAtOnce(t *testing.T) {
-	room := fair.NewRoom(3)
+	room := fair.NewRoom(3, 0)
 	var work sync.WaitGroup
 	var held, most atomic.Int64
 	for i := range 60 {

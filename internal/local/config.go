@@ -8,6 +8,7 @@ import (
 	"github.com/sitevault/sitevault/internal/httpserver"
 	"github.com/sitevault/sitevault/internal/provider"
 	"github.com/sitevault/sitevault/internal/s3store"
+	"github.com/sitevault/sitevault/internal/transfer"
 )
 
 // Config says how the service runs on this machine. DefaultConfig fills what is seldom changed.
@@ -29,10 +30,11 @@ type Config struct {
 	// MetricsListen is a loopback address for /metrics; "": with the API, and with an issuer nowhere.
 	MetricsListen string
 
-	Quotas     backup.Quotas // of each user
-	Policy     backup.Policy
-	Executions int           // state machine executions at work at a time, not counting those that wait for a provider or a retry
-	SweepEvery time.Duration // how often due jobs are tended
+	Quotas      backup.Quotas // of each user
+	Policy      backup.Policy
+	Executions  int           // state machine executions at work at a time, not counting those that wait for a provider or a retry
+	MemoryBytes int64         // of what is on its way from providers to the storage, of all backups together
+	SweepEvery  time.Duration // how often due jobs are tended
 }
 
 // S3 names a storage other than the versitygw process that is started on DataDir.
@@ -56,6 +58,14 @@ func (c S3) store() s3store.Config {
 func DefaultConfig(dataDir string) Config {
 	return Config{
 		DataDir: dataDir, Listen: "127.0.0.1:8420", Limits: httpserver.DefaultLimits(), Now: time.Now, Log: slog.Default(),
-		S3: S3{Bucket: "sitevault"}, Policy: backup.DefaultPolicy(), Executions: 16, SweepEvery: 2 * time.Second,
+		S3: S3{Bucket: "sitevault"}, Policy: backup.DefaultPolicy(), Executions: 16, MemoryBytes: transfer.DefaultBudgetBytes, SweepEvery: 2 * time.Second,
 	}
+}
+
+// reserve is the part of what users share that is for those who have none of it. One user alone needs none.
+func (c Config) reserve(size int64) int64 {
+	if c.Issuer == "" {
+		return 0
+	}
+	return size / 8
 }

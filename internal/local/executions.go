@@ -38,9 +38,9 @@ type execution struct {
 	done  chan struct{}
 }
 
-func newExecutions(atOnce int, log *slog.Logger) *executions {
+func newExecutions(places *fair.Room, log *slog.Logger) *executions {
 	ctx, stop := context.WithCancel(context.Background())
-	return &executions{log: log, places: fair.NewRoom(atOnce), ctx: ctx, stop: stop, running: map[string]*execution{}}
+	return &executions{log: log, places: places, ctx: ctx, stop: stop, running: map[string]*execution{}}
 }
 
 // Start implements step.Executions.

@@ -13,6 +13,7 @@ import (
 	"github.com/sitevault/sitevault/internal/lambdaedge"
 	"github.com/sitevault/sitevault/internal/step"
 	"github.com/sitevault/sitevault/internal/telemetry"
+	"github.com/sitevault/sitevault/internal/transfer"
 	"github.com/sitevault/sitevault/internal/versitygw"
 )
 
@@ -25,7 +26,7 @@ func (s *Service) handlers() map[string]asl.Handler {
 		"OpenUpload": task(log, s.trusting(step.OpenUpload{
 			Jobs: store, Files: store, Exports: exports, Uploads: storage, Now: s.now, NewRandom: rand.Text, SingleBytes: backup.BasePartSizeBytes, MaxParts: s.maxParts(),
 		})),
-		"ExportRangeUpload": task(log, step.ExportRangeUpload{Jobs: store, Files: store, Exports: exports, Uploads: uploads, Now: s.now}.Handle),
+		"ExportRangeUpload": task(log, step.ExportRangeUpload{Jobs: store, Files: store, Exports: exports, Uploads: uploads, Memory: s.memory(), Now: s.now}.Handle),
 		"CompleteMultipart": task(log, step.CompleteMultipart{Files: store, Uploads: storage, Objects: storage, Now: s.now}.Handle),
 		"InspectArchive":    task(log, step.InspectArchive{Files: store, Objects: storage, Now: s.now}.Handle),
 		"FailFile":          task(log, step.FailFile{Files: store, Now: s.now}.Handle),
@@ -41,6 +42,11 @@ func (s *Service) maxParts() int64 {
 		return 0
 	}
 	return versitygw.MaxParts
+}
+
+// memory is that of all workers together.
+func (s *Service) memory() *transfer.Budget {
+	return transfer.NewBudget(s.config.MemoryBytes, s.config.reserve(s.config.MemoryBytes))
 }
 
 func task[In, Out any](log *slog.Logger, handle func(context.Context, In) (Out, error)) asl.Handler {

@@ -20,6 +20,7 @@ import (
 	"github.com/sitevault/sitevault/internal/api"
 	"github.com/sitevault/sitevault/internal/asl"
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/fair"
 	"github.com/sitevault/sitevault/internal/httpserver"
 	"github.com/sitevault/sitevault/internal/identity"
 	"github.com/sitevault/sitevault/internal/provider"
@@ -161,7 +162,7 @@ func (s *Service) openStore() (err error) {
 
 func (s *Service) openSteps() (err error) {
 	log, policy := s.config.Log, s.config.Policy
-	s.executions = newExecutions(s.config.Executions, log)
+	s.executions = newExecutions(fair.NewRoom(s.config.Executions, int(s.config.reserve(int64(s.config.Executions)))), log)
 	s.cleaner = step.Cleaner{Jobs: s.store, Files: s.store, Storage: s.storage, Executions: s.executions, Policy: policy, Now: s.now}
 	s.backups = step.Backups{
 		Jobs: s.store, Sites: s.store, Executions: s.executions, Cleaner: s.cleaner, Policy: policy, Now: s.now, NewID: s.newID, Log: log,

@@ -18,6 +18,7 @@ type ExportRangeUpload struct {
 	Files   FileStore
 	Exports Exporter
 	Uploads Uploader
+	Memory  *transfer.Budget // of all workers of the process
 	Now     func() time.Time
 }
 
@@ -46,7 +47,7 @@ func (s ExportRangeUpload) Handle(ctx context.Context, in ExportRangeUploadIn) (
 	if err != nil {
 		return ExportRangeUploadOut{}, err
 	}
-	err = transfer.Run(ctx, b.ranges(), b.store)
+	err = s.Memory.Run(ctx, b.export.UserID, b.ranges(), b.store)
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = b.outOfTime(err)
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/sitevault/sitevault/internal/lambdaedge"
 	"github.com/sitevault/sitevault/internal/sqlite"
 	"github.com/sitevault/sitevault/internal/step"
+	"github.com/sitevault/sitevault/internal/transfer"
 	"github.com/sitevault/sitevault/statemachine"
 )
 
@@ -120,7 +121,7 @@ func (r *rig) openUpload() step.OpenUpload {
 }
 
 func (r *rig) exportRangeUpload() step.ExportRangeUpload {
-	return step.ExportRangeUpload{Jobs: r.guardedStore(), Files: r.guardedStore(), Exports: guardedExports{r.exports, r.faults}, Uploads: r.guardedBucket(), Now: r.now}
+	return step.ExportRangeUpload{Jobs: r.guardedStore(), Files: r.guardedStore(), Exports: guardedExports{r.exports, r.faults}, Uploads: r.guardedBucket(), Memory: transfer.NewBudget(transfer.DefaultBudgetBytes, 0), Now: r.now}
 }
 
 func (r *rig) completeMultipart() step.CompleteMultipart {

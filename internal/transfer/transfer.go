@@ -4,6 +4,7 @@
 package transfer
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -12,41 +13,23 @@ import (
 	"github.com/minio/crc64nvme"
 )
 
-const (
-	// chunkBytes is what one read asks for: large enough that system calls do not count, small enough to stay in cache.
-	chunkBytes = 256 << 10
-	// chunksAhead bounds what one Run holds: these chunks, and one more on each side.
-	chunksAhead = 8
-	// chunksKept is what the process keeps for the next Run. It is no sync.Pool, which every garbage collection empties:
-	// the same few chunks serve a transfer of any length.
-	chunksKept = 64
-)
+// chunksAhead bounds what one Run holds: these chunks, and one more on each side.
+const chunksAhead = 8
 
-var spare = make(chan *chunk, chunksKept)
-
-func newChunk() *chunk {
-	select {
-	case c := <-spare:
-		return c
-	default:
-		return new(chunk)
-	}
+// piece is a chunk of a range on its way; the last one of a range carries its checksum, a failed one its error.
+type piece struct {
+	chunk *chunk // nil with an error that came instead of a read
+	lease *lease
+	n     int
+	last  bool
+	crc   uint64
+	err   error
 }
 
-func (c *chunk) free() {
-	select {
-	case spare <- c:
-	default:
+func (p piece) free() {
+	if p.chunk != nil {
+		p.lease.free(p.chunk)
 	}
-}
-
-// chunk is a piece of a range; the last one of a range carries its checksum, a failed one its error.
-type chunk struct {
-	data [chunkBytes]byte
-	n    int
-	last bool
-	crc  uint64
-	err  error
 }
 
 // Range is one range to move. Open's reader ends with io.EOF after the range's last byte.
@@ -58,15 +41,20 @@ type Range struct {
 // Store stores one range; it reads body to its end.
 type Store func(ctx context.Context, number int, body *Body) error
 
-// Run moves the ranges in order. It stops at the first error, from either side, and then no goroutine of it is left.
-func Run(ctx context.Context, ranges []Range, store Store) error {
+// Run moves the ranges in order, in memory of the given user. It stops at the first error, from either side, and then no
+// goroutine of it is left and all of its memory is given back.
+func (b *Budget) Run(ctx context.Context, user string, ranges []Range, store Store) error {
 	ctx, cancel := context.WithCancel(ctx)
+	full := make(chan piece, chunksAhead)
 	var reading sync.WaitGroup
+	defer discard(full)
 	defer reading.Wait()
 	defer cancel()
 
-	full := make(chan *chunk, chunksAhead)
-	reading.Go(func() { readAhead(ctx, ranges, full) })
+	reading.Go(func() {
+		defer close(full)
+		b.readAhead(ctx, user, ranges, full)
+	})
 	for _, r := range ranges {
 		body := &Body{ctx: ctx, full: full}
 		if err := storeOne(ctx, cancel, r.Number, body, store); err != nil {
@@ -74,6 +62,12 @@ func Run(ctx context.Context, ranges []Range, store Store) error {
 		}
 	}
 	return nil
+}
+
+func discard(full <-chan piece) {
+	for p := range full {
+		p.free()
+	}
 }
 
 // storeOne asks for storage only once the range's first bytes are here. It never returns while a reader of body is
@@ -93,60 +87,66 @@ func storeOne(ctx context.Context, cancel func(), number int, body *Body, store 
 	return err
 }
 
-func readAhead(ctx context.Context, ranges []Range, full chan<- *chunk) {
+func (b *Budget) readAhead(ctx context.Context, user string, ranges []Range, full chan<- piece) {
 	for _, r := range ranges {
-		if !readRange(ctx, r, full) {
+		if !b.readRange(ctx, user, r, full) {
 			return
 		}
 	}
 }
 
-// readRange reports whether the range was handed over to its end.
-func readRange(ctx context.Context, r Range, full chan<- *chunk) bool {
+// readRange reports whether the range was handed over to its end. It is opened when there is memory for it, and not before:
+// a provider may not wait for long with a body that nobody reads.
+func (b *Budget) readRange(ctx context.Context, user string, r Range, full chan<- piece) bool {
+	l, err := b.lease(ctx, user)
+	if err != nil {
+		return false
+	}
+	defer l.end()
 	in, err := r.Open(ctx)
 	if err != nil {
-		send(ctx, full, &chunk{err: err})
+		send(ctx, full, piece{err: err})
 		return false
 	}
 	defer in.Close()
 	for crc := uint64(0); ; {
-		c := newChunk()
-		c.fill(in)
-		crc = crc64nvme.Update(crc, c.data[:c.n])
-		c.crc = crc
-		last, failed := c.last, c.err != nil
-		if !send(ctx, full, c) || failed {
+		p, err := l.read(ctx, in, crc)
+		if err != nil || !send(ctx, full, p) || p.err != nil {
 			return false
 		}
-		if last {
+		if p.last {
 			return true
 		}
+		crc = p.crc
 	}
 }
 
-// fill reads until the chunk is full or the range ends. It is not io.ReadFull, whose io.ErrUnexpectedEOF could not be
-// told from that of a connection cut in the middle of the range.
-func (c *chunk) fill(in io.Reader) {
-	c.n, c.last, c.err = 0, false, nil
-	for c.n < len(c.data) {
-		n, err := in.Read(c.data[c.n:])
-		c.n += n
-		if err == io.EOF {
-			c.last = true
-			return
-		}
-		if err != nil {
-			c.err = err
-			return
-		}
+// read fills a chunk until it is full or the range ends; crc is of what came before. It is not io.ReadFull, whose
+// io.ErrUnexpectedEOF could not be told from that of a connection cut in the middle of the range.
+func (l *lease) read(ctx context.Context, in io.Reader, crc uint64) (p piece, err error) {
+	c, err := l.take(ctx)
+	if err != nil {
+		return p, err
 	}
+	p = piece{chunk: c, lease: l}
+	for p.n < len(c) && p.err == nil {
+		var n int
+		n, p.err = in.Read(c[p.n:])
+		p.n += n
+	}
+	if p.err == io.EOF {
+		p.last, p.err = true, nil
+	}
+	p.crc = crc64nvme.Update(crc, c[:p.n])
+	return p, nil
 }
 
-func send(ctx context.Context, full chan<- *chunk, c *chunk) bool {
+func send(ctx context.Context, full chan<- piece, p piece) bool {
 	select {
-	case full <- c:
+	case full <- p:
 		return true
 	case <-ctx.Done():
+		p.free()
 		return false
 	}
 }
@@ -154,10 +154,11 @@ func send(ctx context.Context, full chan<- *chunk, c *chunk) bool {
 // Body is the content of one range for its Store.
 type Body struct {
 	ctx  context.Context // of this Run: a Body does not outlive it
-	full <-chan *chunk
+	full <-chan piece
 
 	mu     sync.Mutex
-	chunk  *chunk
+	piece  piece
+	holds  bool // a piece
 	offset int
 	crc    uint64
 	err    error // sticky: io.EOF after the last byte
@@ -168,13 +169,16 @@ func (b *Body) Read(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for b.err == nil {
-		if b.chunk == nil {
+		if !b.holds {
 			b.next()
 			continue
 		}
-		n := copy(p, b.chunk.data[b.offset:b.chunk.n])
+		n := 0
+		if b.piece.chunk != nil {
+			n = copy(p, b.piece.chunk[b.offset:b.piece.n])
+		}
 		b.offset += n
-		if b.offset == b.chunk.n {
+		if b.offset == b.piece.n {
 			b.release()
 		}
 		if n > 0 || len(p) == 0 {
@@ -184,12 +188,12 @@ func (b *Body) Read(p []byte) (int, error) {
 	return 0, b.err
 }
 
-// wait returns once the first chunk is here, or with the error that came instead of any byte.
+// wait returns once the first piece is here, or with the error that came instead of any byte.
 func (b *Body) wait() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.next()
-	if b.chunk != nil && b.chunk.n == 0 && b.chunk.err != nil {
+	if b.holds && b.piece.n == 0 && b.piece.err != nil {
 		b.release()
 	}
 	return b.err
@@ -197,8 +201,11 @@ func (b *Body) wait() error {
 
 func (b *Body) next() {
 	select {
-	case b.chunk = <-b.full:
+	case b.piece, b.holds = <-b.full:
 		b.offset = 0
+		if !b.holds {
+			b.err = cmp.Or(context.Cause(b.ctx), io.ErrUnexpectedEOF)
+		}
 	case <-b.ctx.Done():
 		b.err = context.Cause(b.ctx)
 	}
@@ -206,15 +213,15 @@ func (b *Body) next() {
 
 // release gives the used chunk back and takes over what its end means.
 func (b *Body) release() {
-	c := b.chunk
-	b.chunk, b.crc = nil, c.crc
+	p := b.piece
+	b.holds, b.crc = false, p.crc
 	switch {
-	case c.err != nil:
-		b.err = c.err
-	case c.last:
+	case p.err != nil:
+		b.err = p.err
+	case p.last:
 		b.err = io.EOF
 	}
-	c.free()
+	p.free()
 }
 
 // CRC64NVME is the checksum of the whole range; it is valid once Read has returned io.EOF.
@@ -233,6 +240,10 @@ func (b *Body) ended() bool {
 func (b *Body) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.holds {
+		b.holds = false
+		b.piece.free()
+	}
 	if b.err == nil {
 		b.err = errors.New("read after the range was stored")
 	}

@@ -17,6 +17,8 @@ import (
 	"github.com/sitevault/sitevault/internal/transfer"
 )
 
+func newBudget() *transfer.Budget { return transfer.NewBudget(transfer.DefaultBudgetBytes, 0) }
+
 func open(r io.Reader) func(context.Context) (io.ReadCloser, error) {
 	return func(context.Context) (io.ReadCloser, error) { return io.NopCloser(r), nil }
 }
@@ -42,7 +44,7 @@ func TestRunMovesEveryRangeWhole(t *testing.T) {
 			ranges = append(ranges, transfer.Range{Number: i + 1, Open: open(iotest.HalfReader(bytes.NewReader(data)))})
 		}
 		stored := 0
-		err := transfer.Run(context.Background(), ranges, func(_ context.Context, number int, body *transfer.Body) error {
+		err := newBudget().Run(context.Background(), "user", ranges, func(_ context.Context, number int, body *transfer.Body) error {
 			got, err := io.ReadAll(body)
 			if err != nil {
 				return err
@@ -71,7 +73,7 @@ func TestRunReadsAheadWithinBounds(t *testing.T) {
 		}},
 	}
 	stop := errors.New("stop")
-	err := transfer.Run(context.Background(), ranges, func(_ context.Context, number int, body *transfer.Body) error {
+	err := newBudget().Run(context.Background(), "user", ranges, func(_ context.Context, number int, body *transfer.Body) error {
 		if number == 1 {
 			_, err := io.Copy(io.Discard, body)
 			<-opened // would hang if range 2 waited for range 1 to be stored
@@ -117,7 +119,7 @@ func TestRunKeepsTheErrorOfEitherSide(t *testing.T) {
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
 			before := runtime.NumGoroutine()
-			err := transfer.Run(context.Background(), []transfer.Range{{Number: 1, Open: c.open}}, c.store)
+			err := newBudget().Run(context.Background(), "user", []transfer.Range{{Number: 1, Open: c.open}}, c.store)
 			if !errors.Is(err, broken) {
 				t.Errorf("got %v, want %v", err, broken)
 			}
@@ -130,7 +132,7 @@ func TestRunKeepsTheErrorOfEitherSide(t *testing.T) {
 
 // A store that claims success without having read everything is caught.
 func TestRunRefusesAnUnreadRange(t *testing.T) {
-	err := transfer.Run(context.Background(), []transfer.Range{{Number: 1, Open: open(bytes.NewReader(make([]byte, 10)))}},
+	err := newBudget().Run(context.Background(), "user", []transfer.Range{{Number: 1, Open: open(bytes.NewReader(make([]byte, 10)))}},
 		func(context.Context, int, *transfer.Body) error { return nil })
 	if err == nil {
 		t.Fatal("an unread range passed as stored")
@@ -144,7 +146,7 @@ func TestBodyIsDeadAfterItsStore(t *testing.T) {
 		{Number: 1, Open: open(bytes.NewReader([]byte("one")))},
 		{Number: 2, Open: open(bytes.NewReader([]byte("two")))},
 	}
-	err := transfer.Run(context.Background(), ranges, func(_ context.Context, number int, body *transfer.Body) error {
+	err := newBudget().Run(context.Background(), "user", ranges, func(_ context.Context, number int, body *transfer.Body) error {
 		if number == 1 {
 			late = body
 		} else if n, err := late.Read(make([]byte, 3)); n != 0 || err == nil {
@@ -166,7 +168,7 @@ func TestRunEndsWhenCancelled(t *testing.T) {
 		<-ctx.Done()
 		return nil, ctx.Err()
 	}
-	err := transfer.Run(ctx, []transfer.Range{{Number: 1, Open: stuck}}, func(_ context.Context, _ int, body *transfer.Body) error {
+	err := newBudget().Run(ctx, "user", []transfer.Range{{Number: 1, Open: stuck}}, func(_ context.Context, _ int, body *transfer.Body) error {
 		_, err := io.Copy(io.Discard, body)
 		return err
 	})
@@ -179,10 +181,11 @@ func BenchmarkRun(b *testing.B) {
 	data := make([]byte, 16<<20)
 	b.SetBytes(int64(len(data)))
 	b.ReportAllocs()
+	budget := newBudget()
 	buf := make([]byte, 32<<10)
 	for b.Loop() {
 		ranges := []transfer.Range{{Number: 1, Open: open(bytes.NewReader(data))}}
-		err := transfer.Run(context.Background(), ranges, func(_ context.Context, _ int, body *transfer.Body) error {
+		err := budget.Run(context.Background(), "user", ranges, func(_ context.Context, _ int, body *transfer.Body) error {
 			_, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{body}, buf)
 			return err
 		})
