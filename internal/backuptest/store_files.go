@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/step"
 )
 
 var fileRules = []storeRule{
@@ -28,6 +29,7 @@ var fileRules = []storeRule{
 	{"the counters are exact under concurrency", exactCounters},
 	{"a new upload counts from zero and shares no part with the one before", newUploadCountsAnew},
 	{"files of the same name in two jobs do not meet", sameNameInTwoJobs},
+	{"parts stay until their file is done, and their count longer", partsOfDoneFile},
 
 	{"every part that was acknowledged before its file completes is counted, and none is recorded after", completingEndsRecording},
 	{"every part that was acknowledged before its job is fenced is counted, and none is recorded after", fencingEndsRecording},
@@ -370,6 +372,30 @@ func sameNameInTwoJobs(c storeCase) {
 	c.wantSame(len(c.parts(one)), 2, "parts of the first job")
 	c.wantSame(len(c.parts(two)), 1, "parts of the second job")
 	c.wantSame(c.file(two.JobID, "files").Recorded.Parts, 1, "recorded parts of the second job")
+}
+
+func partsOfDoneFile(c storeCase) {
+	job := c.running(1)
+	other := c.opened(job, "database", "up")
+	c.record(testPart(other, 1))
+	f := c.opened(job, "files", "up")
+	c.record(testPart(f, 1))
+	c.record(testPart(f, 2))
+	want := c.file(job.JobID, "files").Recorded
+	for _, status := range []backup.FileStatus{backup.FileFailed, backup.FileOpen, backup.FileCompleting, backup.FileStored, backup.FileDone} {
+		c.wantSame(len(c.parts(f)), 2, "parts before the file is "+string(status))
+		next := c.file(job.JobID, "files")
+		next.Status = status
+		c.need(c.store.SwapFile(c.Context(), guardOf(job), next), "swap to "+string(status))
+		c.wantSame(c.file(job.JobID, "files").Recorded, want, "recorded of a file that is "+string(status))
+	}
+	if _, ok := c.store.(step.Purger); ok { // otherwise they expire by themselves
+		c.wantSame(len(c.parts(f)), 0, "parts of the file that is done")
+	}
+	c.wantSame(len(c.parts(other)), 1, "parts of the other file")
+	done := c.file(job.JobID, "files")
+	c.need(c.store.SwapFile(c.Context(), guardOf(job), done), "swap the file that is done")
+	c.wantSame(c.file(job.JobID, "files").Recorded, want, "recorded after one more swap")
 }
 
 func completingEndsRecording(c storeCase) {

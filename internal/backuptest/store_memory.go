@@ -221,12 +221,13 @@ func (m *MemoryStore) SwapFile(ctx context.Context, g backup.FileGuard, next bac
 		}
 	}
 	next.Rev, next.Changes, next.Recorded = next.Rev+1, old.Changes+1, backup.Progress{}
-	for k, p := range m.parts {
-		if k.file == key && k.uploadID == next.UploadID {
-			next.Recorded.Parts, next.Recorded.Bytes = next.Recorded.Parts+1, next.Recorded.Bytes+p.SizeBytes
-		}
+	if next.UploadID == old.UploadID {
+		next.Recorded = old.Recorded
 	}
 	m.files[key] = inUTC(next)
+	drop(m.parts, func(k partKey, _ backup.Part) bool {
+		return k.file == key && (next.Status == backup.FileDone || k.uploadID != next.UploadID)
+	})
 	return nil
 }
 

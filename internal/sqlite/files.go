@@ -93,7 +93,22 @@ func (t *tx) swapFile(ctx context.Context, g backup.FileGuard, next backup.File)
 		next.Recorded = old.Recorded
 	}
 	next.Rev++
+	if err := t.dropParts(ctx, old, next); err != nil {
+		return err
+	}
 	return t.putFile(ctx, old, next, nil)
+}
+
+// dropParts removes the parts that are of no use any more: all of a file that is done, else those of a replaced upload.
+// They are by far the most rows, and would else stay as long as the job's row.
+func (t *tx) dropParts(ctx context.Context, old, next backup.File) (err error) {
+	switch {
+	case next.Status == backup.FileDone:
+		_, err = t.exec(ctx, "DELETE FROM parts WHERE job_id = ? AND file = ?", next.JobID, next.Name)
+	case next.UploadID != old.UploadID:
+		_, err = t.exec(ctx, "DELETE FROM parts WHERE job_id = ? AND file = ? AND upload_id <> ?", next.JobID, next.Name, next.UploadID)
+	}
+	return err
 }
 
 // admit refuses writes below a job that is not in the guard's state.

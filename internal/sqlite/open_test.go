@@ -71,6 +71,36 @@ func TestOpenMigrates(t *testing.T) {
 	}
 }
 
+// A database of an older program loses the parts that nobody needs any more when it is opened.
+func TestMigrationDropsPartsOfDoneFiles(t *testing.T) {
+	path := databasePath(t)
+	store := open(t, path, sqlite.Options{})
+	done, unfinished := openFile(t, store, 1), openFile(t, store, 2)
+	for n := 1; n <= 3; n++ {
+		for _, f := range []backup.File{done, unfinished} {
+			if err := store.RecordPart(t.Context(), partOf(f, n)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := store.Close(); err != nil {
+		t.Fatal(err)
+	}
+	raw(t, path, toFirstVersion)
+	raw(t, path, "UPDATE files SET status = 'done' WHERE job_id = '"+done.JobID+"'")
+	if before := raw(t, path, "SELECT count(*) FROM parts"); before != "6" {
+		t.Fatalf("%s parts before", before)
+	}
+	store = open(t, path, sqlite.Options{})
+	for file, want := range map[backup.File]int{done: 0, unfinished: 3} {
+		parts, err := store.Parts(t.Context(), file, 1, 10)
+		stored, fileErr := store.GetFile(t.Context(), file.JobID, file.Name)
+		if err != nil || fileErr != nil || len(parts) != want || stored.Recorded.Parts != 3 {
+			t.Errorf("%d parts and a count of %d, want %d and 3 (%v, %v)", len(parts), stored.Recorded.Parts, want, err, fileErr)
+		}
+	}
+}
+
 // A database of a newer program, a file that is no database and a folder that is not there are refused, and none of
 // them stays locked.
 func TestOpenRefuses(t *testing.T) {

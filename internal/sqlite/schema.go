@@ -138,6 +138,9 @@ ALTER TABLE jobs ADD COLUMN retries INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE jobs ADD COLUMN last_error TEXT;
 ALTER TABLE jobs ADD COLUMN next_try_at INTEGER;
 UPDATE jobs SET retries = attempt - 1;
+`, `
+DELETE FROM parts WHERE NOT EXISTS (SELECT 1 FROM files
+	WHERE files.job_id = parts.job_id AND files.name = parts.file AND files.upload_id = parts.upload_id AND files.status <> 'done');
 `}
 
 // migrate brings the database up to this program's version, one transaction a step.

@@ -38,7 +38,7 @@ func (s CompleteMultipart) Handle(ctx context.Context, in FileIn) (FileOut, erro
 		return FileOut{}, err
 	}
 	if err := file.ProveParts(parts); err != nil {
-		return FileOut{}, err
+		return FileOut{}, s.unlessSettled(ctx, in, err)
 	}
 	guard := backup.Guard(in.JobID, in.Attempt)
 	file, err = advanceFile(ctx, s.Files, guard, in.File, func(f backup.File) (backup.File, error) {
@@ -54,6 +54,14 @@ func (s CompleteMultipart) Handle(ctx context.Context, in FileIn) (FileOut, erro
 		return f.Stored(file.UploadID, s.Now())
 	})
 	return FileOut{}, err
+}
+
+// unlessSettled is err, unless another call has settled the file meanwhile: the parts of a file that is done go.
+func (s CompleteMultipart) unlessSettled(ctx context.Context, in FileIn, err error) error {
+	if file, getErr := s.Files.GetFile(ctx, in.JobID, in.File); getErr == nil && file.Settled() {
+		return nil
+	}
+	return err
 }
 
 // settle completes the upload. Whatever the storage answered, a HEAD decides: a lost reply, a duplicate call and a

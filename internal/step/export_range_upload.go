@@ -76,6 +76,11 @@ func (s ExportRangeUpload) batch(ctx context.Context, in ExportRangeUploadIn) (*
 	if err != nil {
 		return nil, err
 	}
+	// The parts are read first: they go once the file is done, which the file then shows.
+	recorded, err := s.Files.Parts(ctx, backup.File{JobID: in.JobID, Name: in.File, UploadID: in.UploadID}, in.First, in.Last)
+	if err != nil {
+		return nil, err
+	}
 	file, err := s.Files.GetFile(ctx, in.JobID, in.File)
 	if err != nil {
 		return nil, err
@@ -83,11 +88,11 @@ func (s ExportRangeUpload) batch(ctx context.Context, in ExportRangeUploadIn) (*
 	if file.UploadID != in.UploadID {
 		return nil, backup.E(backup.StaleAttempt, "file %s: batch %d-%d belongs to another upload", in.File, in.First, in.Last)
 	}
-	recorded, err := s.Files.Parts(ctx, file, in.First, in.Last)
-	if err != nil {
-		return nil, err
+	b := &batch{ExportRangeUpload: s, in: in, file: file, export: export}
+	if !file.Settled() {
+		b.missing = missingParts(in.First, in.Last, recorded)
 	}
-	return &batch{ExportRangeUpload: s, in: in, file: file, export: export, missing: missingParts(in.First, in.Last, recorded)}, nil
+	return b, nil
 }
 
 // missingParts are the numbers first..last without those of recorded, which is in order.

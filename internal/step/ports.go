@@ -41,7 +41,8 @@ type FileStore interface {
 	// RecordPart writes a part once. The first record of a number in an upload stands: recording it again succeeds
 	// and changes nothing. Refused with StaleAttempt unless the job runs w.Attempt and File.CheckPart passes.
 	RecordPart(ctx context.Context, w backup.PartWrite) error
-	// Parts returns the recorded parts first..last (inclusive) of an upload in the order of their numbers.
+	// Parts returns the recorded parts first..last (inclusive) of an upload in the order of their numbers. Those of a file
+	// that is done, or of an upload that was replaced, need not be there any more; File.Recorded still counts them.
 	Parts(ctx context.Context, f backup.File, first, last int) ([]backup.Part, error)
 }
 

@@ -166,6 +166,9 @@ func TaskOf(job backup.Job, f backup.File, part int) (task backup.Batch, ok bool
 
 // Finished tells whether all parts of an UploadPart task are recorded.
 func (s Status) Finished(ctx context.Context, f backup.File, task backup.Batch) (bool, error) {
+	if f.Settled() {
+		return true, nil
+	}
 	recorded, err := s.Files.Parts(ctx, f, task.First, task.Last)
 	return len(recorded) == task.Last-task.First+1, err
 }

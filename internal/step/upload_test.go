@@ -50,6 +50,38 @@ func TestBrokenBody(t *testing.T) {
 	}
 }
 
+// A call that comes late, when its file is done and the rows of its parts are gone, moves nothing and harms nothing; the
+// tasks are shown as done.
+func TestLateCallsAfterTheFileIsDone(t *testing.T) {
+	r := newRig(t)
+	r.site(smallSite())
+	job := r.running()
+	out := r.open(job, "files")
+	r.move(job, out)
+	r.complete(job, "files")
+	r.inspect(job, "files")
+	file, fetched := r.file(job.JobID, "files"), r.exports.of("files").total()
+	if parts, err := r.store.Parts(t.Context(), file, 1, backup.MaxParts); err != nil || len(parts) != 0 || file.Recorded.Parts != file.PartCount() {
+		t.Fatalf("%d parts have rows, %+v are counted: %v", len(parts), file.Recorded, err)
+	}
+	r.move(job, out)
+	r.complete(job, "files")
+	if now := r.exports.of("files").total(); now != fetched || r.file(job.JobID, "files").Rev != file.Rev {
+		t.Errorf("%d ranges fetched, then %d", fetched, now)
+	}
+	status := step.Status{Jobs: r.store, Files: r.store, Now: r.now}
+	tasks, err := status.Tasks(t.Context(), job, file)
+	for _, task := range tasks {
+		if task.Status != step.TaskDone {
+			t.Errorf("%s %+v is %s", task.Type, task.Batch, task.Status)
+		}
+	}
+	finished, finishedErr := status.Finished(t.Context(), file, out.Batches[0])
+	if err != nil || finishedErr != nil || len(tasks) != 1+len(out.Batches) || !finished {
+		t.Errorf("%d tasks, finished %t: %v, %v", len(tasks), finished, err, finishedErr)
+	}
+}
+
 // A worker refuses a batch of an upload that is not the current one.
 func TestBatchOfAnotherUpload(t *testing.T) {
 	r := newRig(t)
