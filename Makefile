@@ -41,6 +41,8 @@ dynamodb-local:
 
 .PHONY: demo
 demo: build ## Back up real files, download and compare every byte: SITE_DIR=folder DB=file-or-URL choose your own
+	@if [ "$(origin DB)" = "command line" ]; then case "$$DB" in *://*:*@*) \
+		echo "Warning: the password in DB can be read by every user of this machine; type DB=... make demo, not make demo DB=..." >&2;; esac; fi
 	@SITEVAULT_DEMO_SITE="$$SITE_DIR" SITEVAULT_DEMO_DB="$$DB" $(BIN)/sitevault demo
 
 .PHONY: test

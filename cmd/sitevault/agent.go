@@ -21,6 +21,7 @@ import (
 
 	"github.com/sitevault/sitevault/internal/exportd"
 	"github.com/sitevault/sitevault/internal/httpserver"
+	"github.com/sitevault/sitevault/internal/secretfile"
 )
 
 const agentHelp = `Export a site to the service: its folder as "files" and its database as "database", each as one zip archive.
@@ -28,7 +29,7 @@ Every backup reads one snapshot that does not change under it, kept in --dir unt
 
 Databases: MySQL and MariaDB (mysqldump or mariadb-dump must be installed), PostgreSQL (pg_dump), SQLite (built in).
 A URL with a password belongs into $SITEVAULT_AGENT_DATABASE rather than on the command line, where other users of the
-machine can read it.
+machine can read it. A token file that others can read is refused.
 
 Without --token-file anybody who reaches the agent can read the site, so it then listens on this machine only and refuses
 requests that a web page could make: those that name another host or come from another origin. The agent speaks plain HTTP: let a web server with a certificate stand before it where others can listen on the way. The service
@@ -36,7 +37,7 @@ sends a secret unencrypted only to hosts that it was told to allow.`
 
 const agentExample = `  sitevault agent --files /var/www/shop
   sitevault agent --files /var/www/shop --database /var/lib/shop/shop.db --exclude '*.log' --exclude wp-content/cache/
-  openssl rand -hex 32 > token
+  (umask 077; openssl rand -hex 32 > token)
   SITEVAULT_AGENT_DATABASE='mysql://backup:secret@127.0.0.1/shop' \
     sitevault agent --files /var/www/shop --listen 0.0.0.0:8421 --token-file token`
 
@@ -147,7 +148,7 @@ func (p *program) exportConfig(f agentFlags) (c exportd.Config, err error) {
 	if f.tokenFile == "" {
 		return c, nil
 	}
-	content, err := readSmall(f.tokenFile)
+	content, err := secretfile.Read(f.tokenFile, maxTokenBytes)
 	if err != nil {
 		return c, usage("--token-file: %w", err)
 	}

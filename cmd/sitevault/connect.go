@@ -3,13 +3,12 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
-	"os"
 	"strings"
 
 	"github.com/sitevault/sitevault/internal/api"
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/client"
+	"github.com/sitevault/sitevault/internal/secretfile"
 )
 
 const defaultServer = "http://127.0.0.1:8420"
@@ -39,7 +38,7 @@ func (p *program) token() (string, error) {
 	if p.tokenFile == "" {
 		return strings.TrimSpace(p.getenv("SITEVAULT_TOKEN")), nil
 	}
-	content, err := readSmall(p.tokenFile)
+	content, err := secretfile.Read(p.tokenFile, maxTokenBytes)
 	if err != nil {
 		return "", usage("--token-file: %w", err)
 	}
@@ -50,19 +49,7 @@ func (p *program) token() (string, error) {
 	return token, nil
 }
 
-const maxSmallFileBytes = 64 << 10
-
-// readSmall reads a file that holds a token or the like.
-func readSmall(path string) ([]byte, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.IsDir() || info.Size() > maxSmallFileBytes {
-		return nil, fmt.Errorf("%s is not a small file", path)
-	}
-	return os.ReadFile(path)
-}
+const maxTokenBytes = 64 << 10
 
 // latestSuffix asks for a site's newest backup instead of naming it.
 const latestSuffix = "@latest"

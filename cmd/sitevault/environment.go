@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -19,6 +20,9 @@ func (p *program) fromEnvironment(cmd *cobra.Command, prefix string) {
 	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
 		for name, variable := range variables {
 			flag := cmd.Flags().Lookup(name)
+			if flag.Changed && hasPassword(flag.Value.String()) {
+				fmt.Fprintf(p.err, "Warning: the password in --%s can be read by every user of this machine; put the value into $%s instead.\n", name, variable)
+			}
 			value := p.getenv(variable)
 			if value == "" || flag.Changed {
 				continue
@@ -32,4 +36,12 @@ func (p *program) fromEnvironment(cmd *cobra.Command, prefix string) {
 		}
 		return nil
 	}
+}
+
+// hasPassword tells whether a text holds scheme://user:password@, also where that is no proper URL.
+func hasPassword(text string) bool {
+	_, rest, _ := strings.Cut(text, "://")
+	end := strings.LastIndex(rest, "@") // a password may hold one
+	_, password, _ := strings.Cut(rest[:max(end, 0)], ":")
+	return password != ""
 }

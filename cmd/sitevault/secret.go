@@ -13,6 +13,7 @@ import (
 
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/provider"
+	"github.com/sitevault/sitevault/internal/secretfile"
 )
 
 const secretHelp = `A secret is the value of the Authorization header that the service sends to a site's export: a bare token, or a value
@@ -24,7 +25,7 @@ service takes a new value up at once. The value is never given on the command li
 With sign-in each user has secrets of their own, under the user's id: --user "$(sitevault user-id SUBJECT)", where SUBJECT
 is what the claim sub of the user's tokens says.`
 
-const secretPutExample = `  openssl rand -hex 32 | tee token | sitevault secret put shop
+const secretPutExample = `  (umask 077; openssl rand -hex 32 > token) && sitevault secret put shop < token
   sitevault secret put shop --file token`
 
 // secrets is where the secrets of one user lie.
@@ -59,20 +60,9 @@ func (p *program) secretPutCommand(s *secrets) *cobra.Command {
 }
 
 func (p *program) readSecret(file string) ([]byte, error) {
-	var input io.Reader = p.in
-	if file != "" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, usage("--file: %w", err)
-		}
-		defer f.Close()
-		input = f
-	} else if p.terminal(p.in) {
-		fmt.Fprintln(p.err, "Type the secret, then Enter and Ctrl-D. What you type is shown.")
-	}
-	value, err := io.ReadAll(io.LimitReader(input, provider.MaxSecretBytes+1))
+	value, err := p.secretContent(file)
 	if err != nil {
-		return nil, fmt.Errorf("read the secret: %w", err)
+		return nil, err
 	}
 	value = bytes.TrimRight(value, "\r\n")
 	switch {
@@ -82,6 +72,24 @@ func (p *program) readSecret(file string) ([]byte, error) {
 		return nil, usage("the secret has more than %d bytes", provider.MaxSecretBytes)
 	case bytes.ContainsAny(value, "\r\n\x00"):
 		return nil, usage("the secret has more than one line; a header's value has one")
+	}
+	return value, nil
+}
+
+func (p *program) secretContent(file string) ([]byte, error) {
+	if file != "" {
+		value, err := secretfile.Read(file, provider.MaxSecretBytes)
+		if err != nil {
+			return nil, usage("--file: %w", err)
+		}
+		return value, nil
+	}
+	if p.terminal(p.in) {
+		fmt.Fprintln(p.err, "Type the secret, then Enter and Ctrl-D. What you type is shown.")
+	}
+	value, err := io.ReadAll(io.LimitReader(p.in, provider.MaxSecretBytes+1))
+	if err != nil {
+		return nil, fmt.Errorf("read the secret: %w", err)
 	}
 	return value, nil
 }

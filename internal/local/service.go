@@ -46,6 +46,7 @@ type Service struct {
 	gateway       *versitygw.Server // nil with a storage of the operator's own
 	trust         *trust            // in that storage; nil with the gateway
 	exports       *provider.Client
+	secrets       provider.SecretDir
 	status        step.Status
 	hub           *push.Hub
 	metrics       *telemetry.Registry
@@ -64,8 +65,8 @@ func Open(ctx context.Context, c Config) (_ *Service, err error) {
 			err = errors.Join(err, s.Close())
 		}
 	}()
-	if err := os.MkdirAll(filepath.Join(c.DataDir, "secrets", backup.LocalUser), 0o700); err != nil {
-		return nil, fmt.Errorf("data folder: %w", err)
+	if err := s.openSecrets(); err != nil {
+		return nil, err
 	}
 	if err := s.listen(); err != nil {
 		return nil, err
@@ -87,6 +88,19 @@ func Open(ctx context.Context, c Config) (_ *Service, err error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// openSecrets makes the folder, and looks at its modes before anything is started.
+func (s *Service) openSecrets() error {
+	dir := filepath.Join(s.config.DataDir, "secrets")
+	if err := os.MkdirAll(filepath.Join(dir, backup.LocalUser), 0o700); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	s.secrets = provider.SecretDir(dir)
+	if err := s.secrets.Check(); err != nil {
+		return fmt.Errorf("secrets: %w", err)
+	}
+	return nil
 }
 
 func (s *Service) listen() (err error) {
@@ -142,9 +156,8 @@ func (s *Service) openExports() error {
 	if err != nil {
 		return err
 	}
-	secrets := provider.SecretDir(filepath.Join(s.config.DataDir, "secrets"))
 	s.exports = provider.New(provider.Config{
-		Guard: guard, Secrets: secrets, Timeouts: s.config.Patience, UserAgent: "Sitevault/" + s.config.Version, Now: s.config.Now, Log: s.config.Log,
+		Guard: guard, Secrets: s.secrets, Timeouts: s.config.Patience, UserAgent: "Sitevault/" + s.config.Version, Now: s.config.Now, Log: s.config.Log,
 	})
 	return nil
 }

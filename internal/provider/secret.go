@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/secretfile"
 )
 
 // MaxSecretBytes is far above any token and below the header limits of common servers.
@@ -47,6 +48,25 @@ func checkName(userID, ref string) error {
 // Forget has nothing to do.
 func (d SecretDir) Forget(string, string) {}
 
+// Check refuses a folder in which anything is open to others. What is added later is checked when it is read.
+func (d SecretDir) Check() error {
+	var errs []error
+	err := filepath.WalkDir(string(d), func(path string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		info, err := entry.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // replaced or deleted meanwhile
+		}
+		if err == nil {
+			errs = append(errs, secretfile.Check(path, info))
+		}
+		return err
+	})
+	return errors.Join(append(errs, err)...)
+}
+
 // read follows no link out of the folder and opens nothing but files: a named pipe would block.
 func (d SecretDir) read(name string) ([]byte, error) {
 	root, err := os.OpenRoot(string(d))
@@ -60,6 +80,9 @@ func (d SecretDir) read(name string) ([]byte, error) {
 	}
 	if !info.Mode().IsRegular() || info.Size() > MaxSecretBytes {
 		return nil, fmt.Errorf("not a file of at most %d bytes", MaxSecretBytes)
+	}
+	if err := secretfile.Check(filepath.Join(string(d), name), info); err != nil {
+		return nil, backup.E(backup.SecretMissing, "%w", err)
 	}
 	file, err := root.Open(name)
 	if err != nil {

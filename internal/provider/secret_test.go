@@ -80,6 +80,36 @@ func TestSecretDirRefuses(t *testing.T) {
 	}
 }
 
+// What others can read is not sent until its mode is mended.
+func TestSecretDirOpenToOthers(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	writeSecret(t, dir, "ann", "shop", "s3cret")
+	secrets := provider.SecretDir(dir)
+	if err := secrets.Check(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "ann", "shop")
+	if err := os.Chmod(path, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	value, err := secrets.Authorization(t.Context(), "ann", "shop")
+	if value != "" || !backup.Is(err, backup.SecretMissing) || !strings.Contains(err.Error(), "chmod 600 "+path) {
+		t.Errorf("%q, %v", value, err)
+	}
+	if err := secrets.Check(); err == nil || !strings.Contains(err.Error(), "chmod 600 "+path) {
+		t.Errorf("check: %v", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if value, err := secrets.Authorization(t.Context(), "ann", "shop"); value != "Bearer s3cret" || err != nil {
+		t.Errorf("%q, %v", value, err)
+	}
+}
+
 // Errors of the folder stay readable for whoever runs the service.
 func TestSecretDirNamesTheSecret(t *testing.T) {
 	_, err := provider.SecretDir(t.TempDir()).Authorization(t.Context(), "ann", "token")
