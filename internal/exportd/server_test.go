@@ -144,6 +144,28 @@ func TestForeignPages(t *testing.T) {
 	}
 }
 
+// TestSlowDownload: a client that reads slowly gets the whole archive, however little time the server has for other answers.
+func TestSlowDownload(t *testing.T) {
+	const sizeBytes = 32 << 20 // more than the buffers of a connection hold
+	source := sourceFunc(func(_ context.Context, w io.Writer) error { return zipOf(w, "large", strings.Repeat("x", sizeBytes)) })
+	ts := httptest.NewUnstartedServer(start(t, exportd.Config{Exports: only(source)}))
+	ts.Config.WriteTimeout = 100 * time.Millisecond
+	ts.Start()
+	defer ts.Close()
+	var resp *http.Response
+	for resp == nil || resp.StatusCode == http.StatusServiceUnavailable {
+		var err error
+		if resp, err = http.Get(ts.URL + "/files"); err != nil {
+			continue // the answer that the snapshot is being made came too late for the server
+		}
+		defer resp.Body.Close()
+	}
+	time.Sleep(200 * time.Millisecond)
+	if n, err := io.Copy(io.Discard, resp.Body); err != nil || n < sizeBytes {
+		t.Errorf("%s: %d bytes, %v", resp.Status, n, err)
+	}
+}
+
 // TestContract walks the contract over a real connection: every answer's status and headers.
 func TestContract(t *testing.T) {
 	server := start(t, exportd.Config{Exports: only(new(counter)), Token: "s3cret"})

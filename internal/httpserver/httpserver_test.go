@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -173,6 +174,38 @@ func TestLongAnswer(t *testing.T) {
 	}
 }
 
+// A socket has no time limits of a request or an answer.
+func TestSocket(t *testing.T) {
+	l, err := httpserver.Listen("127.0.0.1:0", httpserver.DefaultLimits(), slog.Default())
+	if err != nil {
+		t.Fatal(err)
+	}
+	overdue := make(chan struct{})
+	server := httpserver.New(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		time.Sleep(100 * time.Millisecond)
+		close(overdue)
+		if _, err := io.CopyN(conn, conn, 4); err != nil {
+			t.Error(err)
+		}
+	}), slog.Default())
+	server.ReadTimeout, server.WriteTimeout = 50*time.Millisecond, 50*time.Millisecond
+	go server.Serve(l)
+	defer server.Close()
+	c := dial(t, "127.0.0.1", l.Addr().String())
+	send(t, c, "GET /ws HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+	<-overdue
+	send(t, c, "ping")
+	if echoed, err := io.ReadAll(c); string(echoed) != "ping" || err != nil {
+		t.Errorf("%q, %v", echoed, err)
+	}
+}
+
 // A client that sends everything before it reads still finds the answer, which came long before: it is not lost to a reset.
 func TestAnswerIsNotLost(t *testing.T) {
 	answered := make(chan struct{}, 1)
@@ -250,6 +283,9 @@ func get(t *testing.T, c net.Conn) *http.Response {
 
 // One address that takes all it can leaves room for others; a proxy is bound only by the limit for all. What is over is told so.
 func TestLimits(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("SKIPPED, only Linux has more than one loopback address without being told")
+	}
 	limits := httpserver.Limits{Connections: 5, ConnectionsPerAddress: 2, TrustedProxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.8/30")}}
 	address := serve(t, limits, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, "served") })
 	var open []net.Conn
