@@ -96,6 +96,13 @@ func (c Client) PutSerialSite(siteID string, exports Exports) {
 	c.putSite(siteID, api.SiteBody{Schedule: backup.Schedule{Off: true}, Limits: limits}, exports)
 }
 
+// PutWideSite registers a site of which as many ranges are pulled at a time as may be, without a daily run.
+func (c Client) PutWideSite(siteID string, exports Exports) {
+	c.tb.Helper()
+	limits := backup.Limits{Parallelism: backup.MaxParallelism}
+	c.putSite(siteID, api.SiteBody{Schedule: backup.Schedule{Off: true}, Limits: limits}, exports)
+}
+
 func (c Client) putSite(siteID string, site api.SiteBody, exports Exports) {
 	c.tb.Helper()
 	for _, name := range slices.Sorted(maps.Keys(exports)) {

@@ -159,7 +159,7 @@ func TestLastingMisbehaviour(t *testing.T) {
 		p.Delete(job.JobID) // what waits for a retry goes with it
 	}
 	storage.Empties(t)
-	underPeak(t, p)
+	underPeak(t, p, peakBytes)
 }
 
 // An error page that a provider serves as its export, and an archive that it cut short, are stored in full and still

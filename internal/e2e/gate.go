@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"sync"
@@ -80,6 +81,18 @@ func (g *Gate) HoldBefore(match Match) *Rule {
 	return g.rule(match, 1, func(r *Rule, w http.ResponseWriter, req *http.Request) {
 		if r.hold(req) {
 			g.next.ServeHTTP(w, req)
+		}
+	})
+}
+
+// Stall keeps all requests of the kind from the server until Release, and reads nothing of their bodies.
+func (g *Gate) Stall(match Match) *Rule {
+	return g.rule(match, math.MaxInt, func(r *Rule, w http.ResponseWriter, req *http.Request) {
+		select {
+		case <-r.released:
+			g.next.ServeHTTP(w, req)
+		case <-req.Context().Done():
+		case <-g.open:
 		}
 	})
 }
