@@ -339,6 +339,9 @@ var permissions = map[string][]need{
 	"s3.ListMultipartUploads":    needs(stacks.TheBucket, "s3:ListBucketMultipartUploads"),
 	"s3.ListObjectVersions":      needs(stacks.TheBucket, "s3:ListBucketVersions"),
 	"s3.DeleteObjects":           needs(stacks.Objects, "s3:DeleteObject", "s3:DeleteObjectVersion"),
+	"s3.DeleteObject":            needs(stacks.Objects, "s3:DeleteObject", "s3:DeleteObjectVersion"),
+	"s3.ListObjectsV2":           nil, // only of storages other than Amazon's
+	"s3.GetBucketVersioning":     nil, // likewise
 	"s3.HeadObject":              append(append(needs(stacks.Objects, "s3:GetObject"), needs(stacks.TheBucket, "s3:ListBucket")...), keyViaS3("kms:Decrypt")...),
 	"s3.GetObject":               append(append(needs(stacks.Objects, "s3:GetObject"), needs(stacks.TheBucket, "s3:ListBucket")...), keyViaS3("kms:Decrypt")...),
 	"s3.PresignGetObject":        append(needs(stacks.Objects, "s3:GetObject"), keyViaS3("kms:Decrypt")...),

@@ -45,7 +45,7 @@ func (d *deletion) pass(ctx context.Context) (found int, err error) {
 	if d.foreign && (unsupported(err) || (err == nil && found == 0)) {
 		found, err = d.each(ctx, d.objects(), d.deleteUnversioned)
 	}
-	d.singly = true
+	d.singly = d.foreign
 	return found, err
 }
 
