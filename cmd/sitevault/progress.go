@@ -142,10 +142,14 @@ func (s *lineShower) backup(job api.BackupDetail) {
 	for _, line := range s.troubles.news(job) {
 		fmt.Fprintln(s.out, line)
 	}
-	if !s.due(string(job.Status), client.Over(job.Status)) {
+	if !s.due(fmt.Sprint(job.Status, job.Waiting != nil), client.Over(job.Status)) {
 		return
 	}
 	g := job.Progress
+	if job.Waiting != nil {
+		fmt.Fprintf(s.out, "%-8s waiting for room since %s\n", job.Status, at(job.Waiting.Since))
+		return
+	}
 	if g.TotalParts == 0 && !client.Over(job.Status) {
 		fmt.Fprintf(s.out, "%-8s waiting for the exports\n", job.Status)
 		return
@@ -230,6 +234,9 @@ func (b *bars) backup(job api.BackupDetail) {
 		}
 		if f.Progress.TotalParts == 0 {
 			note = "waiting for the export"
+		}
+		if job.Waiting != nil {
+			note = "waiting for room"
 		}
 		t := b.set(f.Name, note, f.Progress.Bytes, f.Progress.TotalBytes)
 		switch {

@@ -27,7 +27,9 @@ type Config struct {
 	Objects  step.Objects
 	Tickets  step.TicketStore
 	Identify Identify
-	Secret   func() string // an unguessable string for tickets
+	// Admit refuses requests beyond a user's quota; nil: none.
+	Admit  func(ctx context.Context, userID string) error
+	Secret func() string // an unguessable string for tickets
 	// SocketURL is where the live socket is; "": at /ws beside this handler.
 	SocketURL string
 	Now       func() time.Time
@@ -86,11 +88,17 @@ func (s server) identified(api huma.API) func(huma.Context, func(huma.Context)) 
 			s.refuseCaller(api, ctx, err)
 			return
 		}
+		if s.Admit != nil {
+			if err := s.Admit(ctx.Context(), caller.UserID); err != nil {
+				s.refuseCaller(api, ctx, err)
+				return
+			}
+		}
 		next(huma.WithValue(ctx, callerKey{}, caller))
 	}
 }
 
-// refuseCaller asks for a sign-in, or for patience while nobody can be signed in.
+// refuseCaller asks for a sign-in, or for patience while nobody can be signed in or too much is asked for.
 func (s server) refuseCaller(api huma.API, ctx huma.Context, err error) {
 	p := problemOf(ctx.Context(), s.Log, err)
 	for name, values := range p.headers {
@@ -121,7 +129,7 @@ func route[In, Out any](s server, api huma.API, op huma.Operation, handle func(c
 	op.Path = Prefix + op.Path
 	op.Middlewares = huma.Middlewares{s.identified(api), s.filledHeaders(api), s.onlyJSON(api), s.readBody(api)}
 	op.MaxBodyBytes = maxBodyBytes + 1 // readBody has refused what is larger
-	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable)
+	op.Errors = append(op.Errors, http.StatusUnauthorized, http.StatusTooManyRequests, http.StatusUnprocessableEntity, http.StatusInternalServerError, http.StatusServiceUnavailable)
 	if op.Method == http.MethodGet {
 		op.Responses = map[string]*huma.Response{"304": {Description: "Nothing has changed since the ETag in If-None-Match"}}
 	}

@@ -28,6 +28,7 @@ type Backup struct {
 	SizeBytes  int64          `json:"sizeBytes,omitempty" doc:"Of all files, once done"`
 	Error      *Failure       `json:"error,omitempty" doc:"Why it failed"`
 	LastError  *Failure       `json:"lastError,omitempty" doc:"Why the attempt before failed; of a failed or deleting backup, why its cleanup does"`
+	Waiting    *step.Waiting  `json:"waiting,omitempty" doc:"What a pending backup waits for, once it waits for longer than a start takes"`
 }
 
 // BackupDetail adds how far a backup has come.
@@ -102,6 +103,7 @@ func backupView(j backup.Job, now time.Time) Backup {
 		CreatedAt: j.CreatedAt.UTC(), UpdatedAt: j.UpdatedAt.UTC(), StartedAt: when(j.StartedAt), FinishedAt: when(j.FinishedAt),
 		NextTryAt: when(j.NextTryAt), DeadlineAt: j.DeadlineAt.UTC(), DeleteAt: j.DeleteAt.UTC(), SizeBytes: j.SizeBytes, Error: failureView(j.FailureAt(now)),
 		LastError: failureView(j.LastErrorAt(now)),
+		Waiting:   step.WaitingOf(j, now),
 	}
 }
 

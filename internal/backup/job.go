@@ -141,6 +141,30 @@ func (j Job) LastErrorAt(now time.Time) *Failure {
 	return j.LastError
 }
 
+// ordinaryStart is how long a pending job is on its way to its first step without waiting for anything.
+const ordinaryStart = 5 * time.Second
+
+// TellsRoomAt is when a pending job has waited longer for its turn than a start takes; zero for any other job.
+func (j Job) TellsRoomAt() time.Time {
+	if j.Status != Pending {
+		return time.Time{}
+	}
+	return j.turn().Add(ordinaryStart)
+}
+
+// turn is since when nothing but room keeps a pending job from running.
+func (j Job) turn() time.Time {
+	if j.NextTryAt.After(j.UpdatedAt) {
+		return j.NextTryAt
+	}
+	return j.UpdatedAt
+}
+
+// WaitsForRoom tells whether the job waits for its turn, and since when.
+func (j Job) WaitsForRoom(now time.Time) (since time.Time, waits bool) {
+	return j.turn(), j.StatusAt(now) == Pending && !now.Before(j.TellsRoomAt())
+}
+
 // Start is J2: pending to running, by the execution of the given attempt. An attempt that the service begins by itself
 // has the deadline of the one that was asked for.
 func (j Job) Start(attempt int, now time.Time, p Policy) (Job, error) {

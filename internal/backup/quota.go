@@ -157,3 +157,18 @@ func (b Bound) exceeded(used int64, now time.Time) *Error {
 	}
 	return e
 }
+
+// TooMany refuses a request beyond the quota of Requests.
+func TooMany(perSecond int64, wait time.Duration) *Error {
+	e := E(TooManyRequests, "the user may make %d requests a second; the operator can raise --quota-requests (on AWS the context quotaRequests)", perSecond)
+	e.RetryAfter = wait
+	return e
+}
+
+// CheckSockets refuses another socket beside those that the user has open.
+func (q Quotas) CheckSockets(open int) error {
+	if q.Sockets == 0 || int64(open) < q.Sockets {
+		return nil
+	}
+	return E(QuotaExceeded, "the user has %d sockets open, of at most %d; the operator can raise --quota-sockets (on AWS the context quotaSockets)", open, q.Sockets)
+}

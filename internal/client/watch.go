@@ -83,8 +83,9 @@ func (w *watch) read(ctx context.Context) error {
 		return err
 	}
 	w.again = again
-	if w.last.JobID != "" && (job.Seq < w.last.Seq || job.Seq == w.last.Seq && job.Status == w.last.Status) {
-		return nil // older, or nothing new; a deadline changes the status alone
+	same := job.Seq == w.last.Seq && job.Status == w.last.Status && (job.Waiting == nil) == (w.last.Waiting == nil)
+	if w.last.JobID != "" && (job.Seq < w.last.Seq || same) {
+		return nil // older, or nothing new; the clock changes the status and the waiting alone
 	}
 	w.last = job
 	w.changed(job)
@@ -228,7 +229,9 @@ func (w *watch) pushed(ctx context.Context, raw json.RawMessage) error {
 		return err
 	}
 	switch {
-	case m.JobID != w.jobID || m.Seq <= w.last.Seq:
+	case m.JobID != w.jobID || m.Seq < w.last.Seq:
+		return nil
+	case m.Seq == w.last.Seq && (m.Waiting == nil) == (w.last.Waiting == nil):
 		return nil
 	case m.Prev > w.last.Seq || Over(m.Status) || troubled(w.last, m) || triedAgain(w.last, m):
 		return w.read(ctx)
@@ -240,7 +243,7 @@ func (w *watch) pushed(ctx context.Context, raw json.RawMessage) error {
 
 // applied is the state that a message makes of the one before. It shares nothing with it.
 func applied(last api.BackupDetail, m push.Message) api.BackupDetail {
-	last.Seq, last.Status, last.Attempt, last.Progress = m.Seq, m.Status, m.Attempt, m.Progress
+	last.Seq, last.Status, last.Attempt, last.Progress, last.Waiting = m.Seq, m.Status, m.Attempt, m.Progress, m.Waiting
 	if m.NextTryAt == nil {
 		last.NextTryAt = nil
 	}

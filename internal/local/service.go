@@ -25,6 +25,7 @@ import (
 	"github.com/sitevault/sitevault/internal/identity"
 	"github.com/sitevault/sitevault/internal/provider"
 	"github.com/sitevault/sitevault/internal/push"
+	"github.com/sitevault/sitevault/internal/rate"
 	"github.com/sitevault/sitevault/internal/s3store"
 	"github.com/sitevault/sitevault/internal/schedule"
 	"github.com/sitevault/sitevault/internal/sqlite"
@@ -201,10 +202,10 @@ func (s *Service) openAPI(ctx context.Context) error {
 	mux := http.NewServeMux()
 	mux.Handle("/", api.New(api.Config{
 		Backups: s.backups, Sites: step.Sites{Store: s.store, Schedules: s.clock, Now: s.now}, Status: s.status,
-		Objects: s.storage, Tickets: s.store, Identify: identify, Secret: rand.Text, Now: s.now, Version: s.config.Version, Log: s.config.Log,
+		Objects: s.storage, Tickets: s.store, Identify: identify, Admit: rate.New(s.config.Quotas.Requests, s.config.Now).Admit, Secret: rand.Text, Now: s.now, Version: s.config.Version, Log: s.config.Log,
 	}))
 	sockets, closeSockets := context.WithCancel(context.Background())
-	mux.Handle("/ws", until(sockets, push.Socket{Hub: s.hub, Status: s.status, Take: s.takeTicket, Log: s.config.Log}))
+	mux.Handle("/ws", until(sockets, push.Socket{Hub: s.hub, Status: s.status, Quotas: s.config.Quotas, Take: s.takeTicket, Log: s.config.Log}))
 	s.server = httpserver.New(s.guarded(mux), s.config.Log)
 	s.server.RegisterOnShutdown(closeSockets)
 	return nil

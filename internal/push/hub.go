@@ -29,6 +29,7 @@ type Message struct {
 
 	LastError *ErrorMessage `json:"lastError,omitempty"` // why the attempt before failed, or the cleanup does
 	NextTryAt *time.Time    `json:"nextTryAt,omitempty"` // when the next attempt begins by itself
+	Waiting   *step.Waiting `json:"waiting,omitempty"`   // what a pending backup waits for
 }
 
 // FileMessage is one file's part of a Message.
@@ -60,6 +61,7 @@ func NewMessage(v step.View, prev int64) Message {
 	if v.Job.WaitsToTry() {
 		m.NextTryAt = &v.Job.NextTryAt
 	}
+	m.Waiting = step.WaitingOf(v.Job, v.At)
 	return m
 }
 
@@ -76,21 +78,39 @@ type Hub struct {
 	stop func()
 	read func(ctx context.Context, jobID string) (step.View, error)
 
-	mu     sync.Mutex
-	topics map[string]*topic
-	work   sync.WaitGroup
+	mu      sync.Mutex
+	topics  map[string]*topic
+	sockets map[string]int // sockets of each user
+	work    sync.WaitGroup
 }
 
 // NewHub reads the state to push by read, such as step.Status.Read.
 func NewHub(read func(ctx context.Context, jobID string) (step.View, error)) *Hub {
 	ctx, stop := context.WithCancel(context.Background())
-	return &Hub{ctx: ctx, stop: stop, read: read, topics: map[string]*topic{}}
+	return &Hub{ctx: ctx, stop: stop, read: read, topics: map[string]*topic{}, sockets: map[string]int{}}
 }
 
 // Close ends all subscriptions.
 func (h *Hub) Close() {
 	h.stop()
 	h.work.Wait()
+}
+
+// enter counts a socket of the user until leave is called.
+func (h *Hub) enter(userID string, q backup.Quotas) (leave func(), err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if err := q.CheckSockets(h.sockets[userID]); err != nil {
+		return nil, err
+	}
+	h.sockets[userID]++
+	return func() {
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		if h.sockets[userID]--; h.sockets[userID] == 0 {
+			delete(h.sockets, userID)
+		}
+	}, nil
 }
 
 // topic is one job that somebody watches.
@@ -166,6 +186,9 @@ func (h *Hub) serve(ctx context.Context, jobID string, t *topic) {
 			m := NewMessage(v, prev)
 			h.deliver(t, m)
 			prev = m.Seq
+			if at := v.Job.TellsRoomAt(); at.After(v.At) {
+				time.AfterFunc(at.Sub(v.At), func() { set(t.changed) })
+			}
 		} else if !backup.Is(err, backup.NotFound) {
 			set(t.changed) // read again, it may have been the job's last change
 		}

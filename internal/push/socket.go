@@ -40,6 +40,7 @@ const (
 type Socket struct {
 	Hub    *Hub
 	Status step.Status
+	Quotas backup.Quotas
 	Take   func(ctx context.Context, ticket string) (backup.Ticket, error)
 	Log    *slog.Logger
 }
@@ -51,6 +52,12 @@ func (s Socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the ticket is missing, used or expired: get one by POST /v1/ticket", http.StatusUnauthorized)
 		return
 	}
+	leave, err := s.Hub.enter(ticket.UserID, s.Quotas)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	}
+	defer leave()
 	conn, err := websocket.Accept(w, r, nil) // refuses other origins and has answered already
 	if err != nil {
 		return

@@ -31,6 +31,21 @@ func (v View) Seq() int64 {
 	return seq
 }
 
+// Waiting says what a backup waits for that is not under way.
+type Waiting struct {
+	For   string    `json:"for" enum:"room" doc:"room: other backups take up what this service runs at the same time"`
+	Since time.Time `json:"since"`
+}
+
+// WaitingOf is nil for a backup that waits for nothing.
+func WaitingOf(j backup.Job, now time.Time) *Waiting {
+	since, waits := j.WaitsForRoom(now)
+	if !waits {
+		return nil
+	}
+	return &Waiting{For: "room", Since: since.UTC()}
+}
+
 // Progress sums up the files whose size is known.
 type Progress struct {
 	Parts      int   `json:"parts" doc:"Parts recorded so far"`
