@@ -59,7 +59,7 @@ func (d *dump) Snapshot(ctx context.Context, w io.Writer) (Report, error) {
 		return Report{}, err
 	}
 	report := Report{Entries: 1}
-	if said := d.said(complaints); said != "" {
+	if said := d.said(tool, complaints); said != "" {
 		report.note("%s: %s", tool, said)
 	}
 	return report, a.Close()
@@ -97,20 +97,20 @@ func (d *dump) judge(ctx context.Context, tool string, runErr error, out *tail, 
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case runErr != nil:
-		return fmt.Errorf("%s: %w: %s", tool, runErr, d.said(complaints))
+		return fmt.Errorf("%s: %w: %s", tool, runErr, d.said(tool, complaints))
 	case !bytes.Contains(out.last, []byte(d.endMark)):
-		return fmt.Errorf("%s ended without its mark %q, so the dump was cut short: %s", tool, d.endMark, d.said(complaints))
+		return fmt.Errorf("%s ended without its mark %q, so the dump was cut short: %s", tool, d.endMark, d.said(tool, complaints))
 	}
 	return nil
 }
 
-// said is the tool's standard error, bounded, without the password.
-func (d *dump) said(complaints *head) string {
-	text := strings.ToValidUTF8(strings.TrimSpace(string(complaints.first)), "?")
-	if d.password != "" {
-		text = strings.ReplaceAll(text, d.password, "[password]")
+// said is the tool's standard error, bounded, without the password, which the bound may have cut.
+func (d *dump) said(tool string, complaints *head) string {
+	text := redact(string(complaints.first), d.password, strings.Join(append(d.args(tool), tool, d.entry), " "))
+	if d.password != "" && len(complaints.first) == dumpStderrBytes {
+		text = text[:max(0, len(text)-3*len(d.password))] // thrice: it may be percent-encoded
 	}
-	return text
+	return strings.ToValidUTF8(strings.TrimSpace(text), "?")
 }
 
 // tail passes everything on and keeps the last bytes.
