@@ -143,7 +143,7 @@ func TestEveryErrorLeadsSomewhere(t *testing.T) {
 	store := []backup.Kind{backup.StoreUnavailable, backup.Conflict, backup.Internal}
 	storage := append([]backup.Kind{backup.StorageUnavailable}, store...)
 	transient := []backup.Kind{backup.ProviderUnavailable, backup.ProviderPreparing, backup.ProviderTimeout}
-	anew := []backup.Kind{backup.ProviderChanged, backup.UploadLost, backup.ChecksumMismatch}
+	anew := []backup.Kind{backup.ProviderChanged, backup.UploadLost, backup.ChecksumMismatch, backup.UploadConflict}
 	for task, want := range map[string]struct {
 		retried []backup.Kind
 		anew    []backup.Kind // caught by OpenUpload, once retrying is over
@@ -151,8 +151,8 @@ func TestEveryErrorLeadsSomewhere(t *testing.T) {
 	}{
 		"StartJob":          {append([]backup.Kind{backup.NoRoom}, store...), nil, "FinishJob"},
 		"OpenUpload":        {append(transient, storage...), nil, "FailFile"},
-		"ExportRangeUpload": {append(append(transient, backup.ProviderShortBody, backup.BatchUnfinished, backup.ChecksumMismatch), storage...), anew, "FailFile"},
-		"CompleteMultipart": {storage, anew, "FailFile"},
+		"ExportRangeUpload": {append(append(transient, backup.ProviderShortBody, backup.BatchUnfinished, backup.ChecksumMismatch, backup.UploadConflict), storage...), anew, "FailFile"},
+		"CompleteMultipart": {append([]backup.Kind{backup.UploadConflict}, storage...), anew, "FailFile"},
 		"InspectArchive":    {storage, nil, "FailFile"},
 		"FailFile":          {store, nil, "FinishJob"},
 		"FinishJob":         {storage, nil, ""},

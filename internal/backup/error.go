@@ -41,6 +41,9 @@ const (
 	StorageRefused     Kind = "StorageRefused"
 	UploadLost         Kind = "UploadLost"
 	ChecksumMismatch   Kind = "ChecksumMismatch"
+	ChecksumMissing    Kind = "ChecksumMissing"
+	StorageFull        Kind = "StorageFull"
+	UploadConflict     Kind = "UploadConflict"
 
 	// The flow.
 	BatchUnfinished  Kind = "BatchUnfinished"
@@ -98,6 +101,9 @@ var kinds = map[Kind]kindFacts{
 	StorageRefused:      {false, "The storage refused our request."},
 	UploadLost:          {true, "The storage no longer knows the upload."},
 	ChecksumMismatch:    {true, "What the storage holds is not what was sent."},
+	ChecksumMissing:     {false, "The storage does not report the checksum of what it holds, so that the backup cannot be proven."},
+	StorageFull:         {true, "The storage is full, or its quota is used up: make room there, or raise the quota."},
+	UploadConflict:      {true, "The storage refuses the upload because of another operation on the same object."},
 	BatchUnfinished:     {true, "The worker's time was up; it is called again for the rest."},
 	Conflict:            {true, "Somebody else changed the same record at the same time."},
 	StaleAttempt:        {false, "The backup has moved on without this worker."},

@@ -77,7 +77,7 @@ func TestKindsAreKept(t *testing.T) {
 		ProviderLongBody ProviderNoRanges ProviderNotFound ProviderPreparing ProviderRedirected ProviderRefused
 		ProviderShortBody ProviderTimeout ProviderUnavailable ProviderUnexpected ProviderUnpinned ProviderUnsized
 		ProviderWrongRange SecretMissing SiteBusy StaleAttempt StorageRefused StorageUnavailable StoreUnavailable TimedOut
-		Unauthenticated UploadLost`) {
+		Unauthenticated UploadLost ChecksumMissing StorageFull UploadConflict`) {
 		if !backup.Kind(k).Known() {
 			t.Errorf("%s is gone", k)
 		}

@@ -26,6 +26,8 @@ var (
 type Storage struct {
 	// MinPartBytes is the least that every part but the last must have; S3's own minimum unless changed.
 	MinPartBytes int64
+	// CapacityBytes is how much the bucket takes, parts and versions together; 0: anything.
+	CapacityBytes int64
 	// LinkURL is the address at which ServeHTTP is reached, for links that shall work.
 	LinkURL string
 	// WholeKeys lists uploads only to those who name their whole key, as MinIO does.
@@ -135,6 +137,25 @@ func (s *Storage) Left(prefix string) (uploads, versions int) {
 	return uploads, versions
 }
 
+// room fails when the bucket has none for so many bytes.
+func (s *Storage) room(bytes int) error {
+	used := int64(bytes)
+	for _, u := range s.uploads {
+		for _, p := range u.parts {
+			used += p.SizeBytes
+		}
+	}
+	for _, versions := range s.objects {
+		for _, v := range versions {
+			used += int64(len(v.content))
+		}
+	}
+	if s.CapacityBytes > 0 && used > s.CapacityBytes {
+		return backup.E(backup.StorageFull, "%d bytes would be %d more than the bucket takes", used, used-s.CapacityBytes)
+	}
+	return nil
+}
+
 // Content is what the object under key holds; false when there is none.
 func (s *Storage) Content(key string) ([]byte, bool) {
 	s.mu.Lock()
@@ -204,6 +225,9 @@ func (s *Storage) ReadRange(ctx context.Context, key string, offset, lengthBytes
 // Put implements step.Objects.
 func (s *Storage) Put(ctx context.Context, key, _ string, body []byte) error {
 	return s.do(ctx, "Put", func() error {
+		if err := s.room(len(body)); err != nil {
+			return err
+		}
 		s.objects[key] = append(s.objects[key], storageVersion{content: slices.Clone(body)})
 		return nil
 	})

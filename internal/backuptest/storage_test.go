@@ -121,3 +121,29 @@ func TestStorageLinkExpires(t *testing.T) {
 		}
 	}
 }
+
+// A bucket that is full says so, and takes more once something is removed.
+func TestStorageCapacity(t *testing.T) {
+	s := backuptest.NewStorage()
+	s.CapacityBytes = 10
+	if err := s.Put(t.Context(), "a", "text/plain", []byte("1234567")); err != nil {
+		t.Fatal(err)
+	}
+	part := func() error {
+		body := backuptest.NewPartBody(strings.NewReader("1234"))
+		_, err := s.UploadPart(t.Context(), step.PartUpload{Key: "b", UploadID: backup.SingleUploadID("t"), Number: 1, SizeBytes: 4, Body: body})
+		return err
+	}
+	if err := s.Put(t.Context(), "b", "text/plain", []byte("1234")); !backup.Is(err, backup.StorageFull) {
+		t.Errorf("put: %v", err)
+	}
+	if err := part(); !backup.Is(err, backup.StorageFull) {
+		t.Errorf("part: %v", err)
+	}
+	if _, err := s.DeleteObjects(t.Context(), "a", nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := part(); err != nil {
+		t.Errorf("with room: %v", err)
+	}
+}

@@ -53,6 +53,9 @@ func (s *Storage) UploadPart(ctx context.Context, p step.PartUpload) (etag strin
 		if crc != p.Body.CRC64NVME() {
 			return backup.E(backup.ChecksumMismatch, "part %d does not have the checksum that came with it", p.Number)
 		}
+		if err := s.room(len(content)); err != nil {
+			return err
+		}
 		if single {
 			etag, err = s.putSingle(p.Key, token, content)
 			return err

@@ -3,46 +3,67 @@ package s3store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
+	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
-	"github.com/aws/smithy-go"
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/sitevault/sitevault/internal/backup"
 )
 
-// codeKinds maps the error codes that say more than their HTTP status.
-// https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
-var codeKinds = map[string]backup.Kind{
-	"NoSuchUpload": backup.UploadLost,
-	"NoSuchKey":    backup.NotFound,
-	"NotFound":     backup.NotFound, // HEAD answers have no body, so no better code
+// codeKinds maps the error codes of the calls in use: those of S3, and those of other servers that speak its API. A code
+// decides before the status of the answer, which several of them share.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html (read 2026-11)
+// https://docs.ceph.com/en/latest/radosgw/s3/commons/ (read 2026-11)
+// https://github.com/minio/minio/blob/master/cmd/api-errors.go (read 2026-11)
+var codeKinds = byCode(map[backup.Kind]string{
+	backup.NotFound:   "NoSuchKey NoSuchVersion NotFound", // NotFound is the SDK's: answers to HEAD have no body, so no better code
+	backup.UploadLost: "NoSuchUpload",
+	backup.Conflict:   "PreconditionFailed",
 
-	"InvalidPart":                            backup.ChecksumMismatch,
-	"InvalidPartOrder":                       backup.ChecksumMismatch,
-	"BadDigest":                              backup.ChecksumMismatch,
-	"InvalidDigest":                          backup.ChecksumMismatch,
-	"XAmzContentChecksumMismatch":            backup.ChecksumMismatch,
-	"XAmzContentSHA256Mismatch":              backup.ChecksumMismatch,
-	"PreconditionFailed":                     backup.Conflict,
-	"ConditionalRequestConflict":             backup.Conflict,
-	"OperationAborted":                       backup.StorageUnavailable,
-	"RequestTimeout":                         backup.StorageUnavailable,
-	"RequestTimeTooSkewed":                   backup.StorageUnavailable, // of a worker that was frozen while it signed
-	"IncompleteBody":                         backup.StorageUnavailable,
-	"ExpiredToken":                           backup.StorageUnavailable, // the next call signs with fresh credentials
-	"SlowDown":                               backup.StorageUnavailable,
-	"InternalError":                          backup.StorageUnavailable,
-	"ServiceUnavailable":                     backup.StorageUnavailable,
-	"Throttling":                             backup.StorageUnavailable,
-	"ThrottlingException":                    backup.StorageUnavailable,
-	"RequestLimitExceeded":                   backup.StorageUnavailable,
-	"BandwidthLimitExceeded":                 backup.StorageUnavailable,
-	"TooManyRequestsException":               backup.StorageUnavailable,
-	"ProvisionedThroughputExceededException": backup.StorageUnavailable,
+	backup.UploadConflict: "ConditionalRequestConflict",
+
+	backup.ChecksumMismatch: `BadDigest InvalidDigest InvalidPart InvalidPartOrder XAmzContentChecksumMismatch
+		XAmzContentSHA256Mismatch`,
+
+	backup.StorageFull: `InsufficientStorage InsufficientStorageSpace QuotaExceeded BucketQuotaExceeded StorageQuotaExceeded
+		XMinioStorageFull XMinioAdminBucketQuotaExceeded`,
+
+	// A server that is busy or starting, a request that broke on its way, or credentials that the next call renews.
+	backup.StorageUnavailable: `BandwidthLimitExceeded Busy ExpiredToken IncompleteBody InternalError KMS.ThrottlingException
+		OperationAborted ProvisionedThroughputExceededException RequestLimitExceeded RequestThrottled RequestThrottledException
+		RequestTimeout RequestTimeTooSkewed ServerBusy ServiceUnavailable SlowDown SlowDownRead SlowDownWrite
+		TemporaryRedirect Throttling ThrottlingException TokenRefreshRequired TooManyRequests TooManyRequestsException
+		XMinioBackendDown XMinioServerNotInitialized`,
+
+	backup.StorageRefused: `AccessDenied AccessForbidden AccountProblem AllAccessDisabled AuthorizationHeaderMalformed
+		AuthorizationQueryParametersError BadRequest BucketAlreadyExists BucketAlreadyOwnedByYou CredentialsNotSupported
+		DirectoryObjectContainsData EntityTooLarge EntityTooSmall ExistingObjectIsDirectory Forbidden
+		IllegalLocationConstraintException InvalidAccessKeyId InvalidAddressingHeader InvalidArgument InvalidBucketName
+		InvalidBucketState InvalidChunkSizeError InvalidEncryptionAlgorithmError InvalidLocationConstraint InvalidObjectName
+		InvalidObjectState InvalidPartNumber InvalidPayer InvalidRange InvalidRegion InvalidRequest InvalidSecurity
+		InvalidStorageClass InvalidTag InvalidToken InvalidURI KeyTooLongError KMS.DisabledException KMS.InvalidKeyUsageException
+		KMS.KMSInvalidStateException KMS.NotFoundException MalformedDate MalformedPolicy MalformedTrailerError MalformedXML
+		MaxMessageLengthExceeded MetadataTooLarge MethodNotAllowed MissingContentLength MissingRequestBodyError
+		MissingSecurityHeader MovedPermanently NoSuchBucket NotDeviceOwnerError NotImplemented NotSignedUp ObjectParentIsFile
+		PermanentRedirect Redirect RequestHeaderSectionTooLarge SignatureDoesNotMatch TooManyBuckets UnauthorizedAccess
+		UnexpectedContent UserKeyMustBeSpecified UserSuspended VersioningNotConfigured XMinioInvalidObjectName
+		XMinioObjectExistsAsDirectory XMinioParentIsObject`,
+})
+
+func byCode(codes map[backup.Kind]string) map[string]backup.Kind {
+	kinds := map[string]backup.Kind{}
+	for kind, list := range codes {
+		for _, code := range strings.Fields(list) {
+			kinds[code] = kind
+		}
+	}
+	return kinds
 }
 
 // fail gives err its kind and wraps it once; format and args name the operation and its key value. An error that
@@ -53,7 +74,30 @@ func fail(err error, format string, args ...any) error {
 	if errors.As(err, &kinded) {
 		kind = kinded.Kind
 	}
+	if here, there, skewed := clocks(err); skewed {
+		kind = backup.StorageUnavailable
+		err = fmt.Errorf("the clocks of Sitevault and of the storage differ by more than %s, set them right: here it was %s, there %s: %w",
+			maxSkew, here.Format(time.RFC3339), there.Format(time.RFC3339), spoken{err})
+	}
 	return backup.E(kind, format+": %w", append(args, spoken{err})...)
+}
+
+// maxSkew is how far the clock that signs a request may be off.
+// https://docs.aws.amazon.com/AmazonS3/latest/API/RESTAuthentication.html (read 2026-11)
+const maxSkew = 15 * time.Minute
+
+// clocks tells of a request that was refused when it was signed here and answered there, and whether that lies further
+// apart than the storage allows: then that is the reason, whatever the answer says, which has no code if it is one to HEAD.
+func clocks(err error) (here, there time.Time, skewed bool) {
+	var response *awshttp.ResponseError
+	if !errors.As(err, &response) || response.Response == nil || response.Response.Response == nil || response.Response.Request == nil {
+		return here, there, false
+	}
+	here, herr := time.Parse("20060102T150405Z", response.Response.Request.Header.Get("X-Amz-Date"))
+	there, terr := http.ParseTime(response.Response.Header.Get("Date"))
+	refused := response.HTTPStatusCode() == http.StatusForbidden || response.HTTPStatusCode() == http.StatusBadRequest
+	apart := there.Sub(here).Abs() > maxSkew || codeOf(err) == "RequestTimeTooSkewed"
+	return here, there.UTC(), refused && herr == nil && terr == nil && apart
 }
 
 // spoken is a transport error in words that tenants may read: those of the SDK hold the storage's address, and so the
@@ -92,23 +136,35 @@ func isTimeout(err error) bool {
 }
 
 func kindOf(err error) backup.Kind {
-	var api smithy.APIError
-	if errors.As(err, &api) {
-		if kind, ok := codeKinds[api.ErrorCode()]; ok {
-			return kind
-		}
+	if kind, known := codeKinds[codeOf(err)]; known {
+		return kind
 	}
-	var response *awshttp.ResponseError
-	if !errors.As(err, &response) {
-		return backup.StorageUnavailable // no answer at all
-	}
-	switch status := response.HTTPStatusCode(); {
-	case status == http.StatusNotImplemented:
-		return backup.StorageRefused
-	case status >= 500, status == http.StatusTooManyRequests, status == http.StatusRequestTimeout:
+	return statusKind(statusOf(err))
+}
+
+// statusKind judges an answer by its status. Without an answer, and with one of 2xx that could not be understood, nothing
+// is known.
+func statusKind(status int) backup.Kind {
+	switch status {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
 		return backup.StorageUnavailable
-	case status >= 300:
+	case http.StatusInsufficientStorage:
+		return backup.StorageFull
+	case http.StatusNotImplemented, http.StatusHTTPVersionNotSupported:
 		return backup.StorageRefused
 	}
-	return backup.StorageUnavailable // an answer of 2xx that could not be understood
+	if status >= http.StatusMultipleChoices && status < http.StatusInternalServerError {
+		return backup.StorageRefused
+	}
+	return backup.StorageUnavailable
+}
+
+// conflicting gives a refusal to make an object, by the completion of an upload or in one request, its kind where another
+// operation on the object is the reason. To make it anew, under another key, helps.
+func conflicting(err error) error {
+	kind, known := codeKinds[codeOf(err)]
+	if statusOf(err) == http.StatusConflict && (!known || kind == backup.StorageUnavailable) {
+		return backup.E(backup.UploadConflict, "%w", spoken{err})
+	}
+	return err
 }

@@ -148,48 +148,174 @@ func TestAnyPartArrives(t *testing.T) {
 	})
 }
 
-// What S3 answers decides the kind; a part is never sent twice.
+// What S3 and other servers answer decides the kind: the code first, the status for codes that nobody knows. A part is
+// never sent twice.
 func TestAnswersHaveKinds(t *testing.T) {
 	for _, tc := range []struct {
+		kind   backup.Kind
+		status int
+		codes  string
+	}{
+		{backup.UploadLost, 404, "NoSuchUpload"},
+		{backup.NotFound, 404, "NoSuchKey NoSuchVersion"},
+		{backup.Conflict, 412, "PreconditionFailed"},
+		{backup.UploadConflict, 409, "ConditionalRequestConflict"},
+		{backup.ChecksumMismatch, 400, "BadDigest InvalidDigest InvalidPart InvalidPartOrder XAmzContentChecksumMismatch XAmzContentSHA256Mismatch"},
+		{backup.StorageFull, 507, "InsufficientStorage XMinioStorageFull AnythingElse"},
+		{backup.StorageFull, 403, "QuotaExceeded BucketQuotaExceeded StorageQuotaExceeded"},
+		{backup.StorageFull, 400, "XMinioAdminBucketQuotaExceeded"},
+
+		{backup.StorageUnavailable, 400, "ExpiredToken IncompleteBody RequestTimeout TokenRefreshRequired KMS.ThrottlingException"},
+		{backup.StorageUnavailable, 409, "OperationAborted"},
+		{backup.StorageUnavailable, 307, "TemporaryRedirect"},
+		{backup.StorageUnavailable, 403, "RequestTimeTooSkewed SlowDown"},
+		{backup.StorageUnavailable, 408, "RequestTimeout AnythingElse"},
+		{backup.StorageUnavailable, 429, "TooManyRequests AnythingElse"},
+		{backup.StorageUnavailable, 500, "InternalError AnythingElse"},
+		{backup.StorageUnavailable, 502, "AnythingElse"},
+		{backup.StorageUnavailable, 503, "SlowDown SlowDownRead SlowDownWrite ServiceUnavailable Busy XMinioServerNotInitialized AnythingElse"},
+		{backup.StorageUnavailable, 504, "AnythingElse"},
+
+		{backup.StorageRefused, 301, "PermanentRedirect AnythingElse"},
+		{backup.StorageRefused, 400, "EntityTooLarge EntityTooSmall InvalidArgument InvalidRequest InvalidToken AuthorizationHeaderMalformed KMS.DisabledException MalformedXML AnythingElse"},
+		{backup.StorageRefused, 401, "AnythingElse"},
+		{backup.StorageRefused, 403, "AccessDenied InvalidAccessKeyId SignatureDoesNotMatch AllAccessDisabled AccountProblem InvalidObjectState AnythingElse"},
+		{backup.StorageRefused, 404, "NoSuchBucket"},
+		{backup.StorageRefused, 405, "MethodNotAllowed AnythingElse"},
+		{backup.StorageRefused, 409, "InvalidBucketState XMinioObjectExistsAsDirectory"},
+		{backup.StorageRefused, 411, "MissingContentLength"},
+		{backup.StorageRefused, 416, "InvalidRange"},
+		{backup.StorageRefused, 501, "NotImplemented AnythingElse"},
+		{backup.StorageRefused, 503, "AccessDenied"},
+		{backup.StorageRefused, 505, "AnythingElse"},
+	} {
+		for _, code := range strings.Fields(tc.codes) {
+			t.Run(fmt.Sprintf("%d %s", tc.status, code), func(t *testing.T) {
+				var calls atomic.Int32
+				store := storeOn(t, func(w http.ResponseWriter, r *http.Request) {
+					calls.Add(1)
+					io.Copy(io.Discard, r.Body)
+					refuse(w, tc.status, code)
+				})
+				etag, err := store.UploadPart(t.Context(), partOf(strings.NewReader("content"), 7))
+				if backup.KindOf(err) != tc.kind || etag != "" {
+					t.Errorf("%q, %v: kind %s, want %s", etag, err, backup.KindOf(err), tc.kind)
+				}
+				if !strings.Contains(err.Error(), "part 7 of a/b.zip") || calls.Load() != 1 {
+					t.Errorf("%d calls, %v", calls.Load(), err)
+				}
+			})
+		}
+	}
+}
+
+// Where another operation is in the way of making an object, it is made anew under another key; elsewhere the call is tried again.
+func TestConflictsOfObjects(t *testing.T) {
+	single := partOf(strings.NewReader("content"), 7)
+	single.UploadID = bodies["single"]
+	for _, code := range []string{"OperationAborted", "ConditionalRequestConflict", "AnythingElse"} {
+		store := storeOn(t, func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodHead {
+				w.WriteHeader(http.StatusNotFound)
+				return
+			}
+			io.Copy(io.Discard, r.Body)
+			refuse(w, http.StatusConflict, code)
+		})
+		if err := store.CompleteUpload(t.Context(), oneCompletion); !backup.Is(err, backup.UploadConflict) || !strings.Contains(err.Error(), code) {
+			t.Errorf("%s at completion: %v", code, err)
+		}
+		single.Body = backuptest.NewPartBody(strings.NewReader("content"))
+		if _, err := store.UploadPart(t.Context(), single); !backup.Is(err, backup.UploadConflict) || !strings.Contains(err.Error(), code) {
+			t.Errorf("%s of a single upload: %v", code, err)
+		}
+	}
+}
+
+var oneCompletion = step.Completion{
+	Key: "a/b.zip", UploadID: "upload", SizeBytes: 9, CRC64NVME: 0xAE8B14860A799888,
+	Parts: []backup.Part{{Number: 1, ETag: `"e"`, SizeBytes: 9, CRC64NVME: 0xAE8B14860A799888}},
+}
+
+// A part that is listed without its checksum is of an upload that is being removed.
+func TestPartsWithoutChecksum(t *testing.T) {
+	store := storeOn(t, func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, "<ListPartsResult><Part><PartNumber>1</PartNumber><ETag>e</ETag><Size>9</Size></Part></ListPartsResult>")
+	})
+	if _, err := store.UploadedParts(t.Context(), "a/b.zip", "upload", 1, 1); !backup.Is(err, backup.UploadLost) {
+		t.Errorf("%v", err)
+	}
+}
+
+// An object whose checksum the storage does not report is told as that.
+func TestObjectsWithoutChecksum(t *testing.T) {
+	store := storeOn(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.Method == http.MethodHead {
+			w.Header().Set("X-Amz-Meta-Sitevault-Token", "token")
+			w.Header().Set("Content-Length", "7")
+			return
+		}
+		io.Copy(io.Discard, r.Body)
+		refuse(w, http.StatusPreconditionFailed, "PreconditionFailed")
+	})
+	single := partOf(strings.NewReader("content"), 7)
+	single.UploadID = bodies["single"]
+	if _, err := store.UploadPart(t.Context(), single); !backup.Is(err, backup.ChecksumMissing) {
+		t.Errorf("sent: %v", err)
+	}
+	if _, err := store.UploadedParts(t.Context(), single.Key, single.UploadID, 1, 1); !backup.Is(err, backup.ChecksumMissing) {
+		t.Errorf("listed: %v", err)
+	}
+}
+
+// A clock that is off is the reason of a refusal, whatever the server says, and both times are told.
+func TestSkewedClocks(t *testing.T) {
+	for name, tc := range map[string]struct {
+		off    time.Duration
 		status int
 		code   string
 		kind   backup.Kind
+		told   bool
 	}{
-		{404, "NoSuchUpload", backup.UploadLost},
-		{404, "NoSuchBucket", backup.StorageRefused},
-		{400, "BadDigest", backup.ChecksumMismatch},
-		{400, "InvalidPart", backup.ChecksumMismatch},
-		{400, "XAmzContentChecksumMismatch", backup.ChecksumMismatch},
-		{400, "RequestTimeout", backup.StorageUnavailable},
-		{400, "IncompleteBody", backup.StorageUnavailable},
-		{400, "ExpiredToken", backup.StorageUnavailable},
-		{400, "EntityTooLarge", backup.StorageRefused},
-		{403, "AccessDenied", backup.StorageRefused},
-		{403, "SignatureDoesNotMatch", backup.StorageRefused},
-		{403, "RequestTimeTooSkewed", backup.StorageUnavailable},
-		{301, "PermanentRedirect", backup.StorageRefused},
-		{409, "OperationAborted", backup.StorageUnavailable},
-		{412, "PreconditionFailed", backup.Conflict},
-		{429, "TooManyRequests", backup.StorageUnavailable},
-		{500, "InternalError", backup.StorageUnavailable},
-		{503, "SlowDown", backup.StorageUnavailable},
-		{507, "InsufficientStorage", backup.StorageUnavailable},
+		"S3":                 {20 * time.Minute, 403, "RequestTimeTooSkewed", backup.StorageUnavailable, true},
+		"behind":             {-20 * time.Minute, 403, "RequestTimeTooSkewed", backup.StorageUnavailable, true},
+		"other words":        {time.Hour, 403, "AccessDenied", backup.StorageUnavailable, true},
+		"a bad request":      {time.Hour, 400, "BadRequest", backup.StorageUnavailable, true},
+		"a worker asleep":    {0, 403, "RequestTimeTooSkewed", backup.StorageUnavailable, true},
+		"nearly right":       {14 * time.Minute, 403, "AccessDenied", backup.StorageRefused, false},
+		"another complaint":  {time.Hour, 404, "NoSuchUpload", backup.UploadLost, false},
+		"nothing to do here": {time.Hour, 503, "SlowDown", backup.StorageUnavailable, false},
 	} {
-		t.Run(tc.code, func(t *testing.T) {
-			var calls atomic.Int32
+		t.Run(name, func(t *testing.T) {
+			there := time.Now().Add(tc.off).UTC().Truncate(time.Second)
+			var signed atomic.Value
 			store := storeOn(t, func(w http.ResponseWriter, r *http.Request) {
-				calls.Add(1)
+				signed.Store(r.Header.Get("X-Amz-Date"))
 				io.Copy(io.Discard, r.Body)
+				w.Header().Set("Date", there.Format(http.TimeFormat))
 				refuse(w, tc.status, tc.code)
 			})
-			etag, err := store.UploadPart(t.Context(), partOf(strings.NewReader("content"), 7))
-			if backup.KindOf(err) != tc.kind || etag != "" {
-				t.Errorf("%q, %v: kind %s, want %s", etag, err, backup.KindOf(err), tc.kind)
+			_, err := store.UploadPart(t.Context(), partOf(strings.NewReader("content"), 7))
+			if !backup.Is(err, tc.kind) {
+				t.Fatalf("%v, want %s", err, tc.kind)
 			}
-			if !strings.Contains(err.Error(), "part 7 of a/b.zip") || calls.Load() != 1 {
-				t.Errorf("%d calls, %v", calls.Load(), err)
+			here, perr := time.Parse("20060102T150405Z", signed.Load().(string))
+			both := strings.Contains(err.Error(), here.Format(time.RFC3339)) && strings.Contains(err.Error(), there.Format(time.RFC3339))
+			if perr != nil || both != tc.told || strings.Contains(err.Error(), "clocks") != tc.told {
+				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// Answers to HEAD have no code: times that lie apart tell the reason all the same.
+func TestSkewedClocksOfHEAD(t *testing.T) {
+	store := storeOn(t, func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Date", time.Now().Add(-time.Hour).UTC().Format(http.TimeFormat))
+		w.WriteHeader(http.StatusForbidden)
+	})
+	if err := store.CheckBucket(t.Context()); !backup.Is(err, backup.StorageUnavailable) || !strings.Contains(err.Error(), "clocks") {
+		t.Errorf("%v", err)
 	}
 }
 
@@ -324,10 +450,7 @@ func TestCompletionAnswersLate(t *testing.T) {
 				}
 				io.WriteString(w, tc.xml)
 			})
-			err := store.CompleteUpload(t.Context(), step.Completion{
-				Key: "a/b.zip", UploadID: "upload", SizeBytes: 9, CRC64NVME: 0xAE8B14860A799888,
-				Parts: []backup.Part{{Number: 1, ETag: `"e"`, SizeBytes: 9, CRC64NVME: 0xAE8B14860A799888}},
-			})
+			err := store.CompleteUpload(t.Context(), oneCompletion)
 			if backup.KindOf(err) != tc.kind {
 				t.Errorf("%v: kind %q, want %q", err, backup.KindOf(err), tc.kind)
 			}

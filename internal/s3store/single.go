@@ -24,7 +24,7 @@ func (s *Store) sendObject(ctx context.Context, p step.PartUpload, body *chunked
 		Body:          body,
 	}, streaming(p.SizeBytes))
 	if err != nil {
-		return acknowledgement{}, err
+		return acknowledgement{}, conflicting(err)
 	}
 	return acknowledgement{aws.ToString(out.ETag), aws.ToString(out.ChecksumCRC64NVME)}, nil
 }
@@ -40,10 +40,17 @@ func (s *Store) stored(ctx context.Context, p step.PartUpload, token string, fai
 	if _, err := io.Copy(io.Discard, p.Body); err != nil {
 		return "", fail(err, "read part %d of %s", p.Number, p.Key)
 	}
+	if !object.Checked {
+		return "", missingChecksum(p.Key)
+	}
 	if want := (step.Object{SizeBytes: p.SizeBytes, CRC64NVME: p.Body.CRC64NVME(), Checked: true, Token: token}); object != want {
 		return "", backup.E(backup.ChecksumMismatch, "object %s is there already, and it is another one", p.Key)
 	}
 	return etag, nil
+}
+
+func missingChecksum(key string) error {
+	return backup.E(backup.ChecksumMissing, "object %s: the storage reports no CRC64NVME of the whole", key)
 }
 
 // singlePart is the object of a single upload as its part; none if the object is not there or is another one.
@@ -54,6 +61,9 @@ func (s *Store) singlePart(ctx context.Context, key, token string) ([]backup.Par
 	}
 	if err != nil {
 		return nil, err
+	}
+	if !object.Checked {
+		return nil, missingChecksum(key)
 	}
 	return []backup.Part{{Number: 1, ETag: etag, SizeBytes: object.SizeBytes, CRC64NVME: object.CRC64NVME}}, nil
 }

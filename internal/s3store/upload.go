@@ -2,15 +2,14 @@ package s3store
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/checksum"
@@ -69,7 +68,7 @@ func (s *Store) UploadPart(ctx context.Context, p step.PartUpload) (string, erro
 	unanswered := sent.begun && !answered(err)
 	err = fail(err, "upload part %d of %s", p.Number, p.Key)
 	switch token, single := backup.SingleUploadToken(p.UploadID); {
-	case single && (backup.Is(err, backup.Conflict) || backup.Is(err, backup.StorageUnavailable)):
+	case single && slices.Contains([]backup.Kind{backup.Conflict, backup.UploadConflict, backup.StorageUnavailable}, backup.KindOf(err)):
 		return s.stored(ctx, p, token, err)
 	case !single && unanswered:
 		return s.received(ctx, p, sent, err)
@@ -108,7 +107,7 @@ func (s *Store) received(ctx context.Context, p step.PartUpload, sent sent, brok
 // nothing: the storage does not answer now either, or not this question.
 func truer(broken, asked error) error {
 	switch backup.KindOf(asked) {
-	case backup.UploadLost:
+	case backup.UploadLost, backup.StorageFull:
 		return asked
 	case backup.StorageRefused:
 		if code := codeOf(asked); code != "NotImplemented" && code != "MethodNotAllowed" {
@@ -191,7 +190,7 @@ func partOf(p types.Part) (backup.Part, error) {
 	number := int(aws.ToInt32(p.PartNumber))
 	crc, err := checksum.Decode(aws.ToString(p.ChecksumCRC64NVME))
 	if err != nil {
-		return backup.Part{}, backup.E(backup.StorageRefused, "part %d: %w", number, err)
+		return backup.Part{}, backup.E(backup.UploadLost, "part %d is listed without its checksum, as one that is being removed: %w", number, err)
 	}
 	return backup.Part{Number: number, ETag: aws.ToString(p.ETag), SizeBytes: aws.ToInt64(p.Size), CRC64NVME: crc}, nil
 }
@@ -220,12 +219,11 @@ func (s *Store) CompleteUpload(ctx context.Context, c step.Completion) error {
 	if err == nil {
 		return nil
 	}
-	var api smithy.APIError
-	if errors.As(err, &api) && api.ErrorCode() == "InvalidRequest" {
+	if codeOf(err) == "InvalidRequest" {
 		// The request is well-formed, so this is how S3 says that the parts do not sum up to the size.
 		err = backup.E(backup.ChecksumMismatch, "%w", err)
 	}
-	return fail(err, "complete upload of %s", c.Key)
+	return fail(conflicting(err), "complete upload of %s", c.Key)
 }
 
 func completedParts(parts []backup.Part) []types.CompletedPart {

@@ -81,7 +81,10 @@ func (s CompleteMultipart) settle(ctx context.Context, file backup.File, parts [
 	if object.Token != file.Token {
 		return backup.E(backup.ChecksumMismatch, "object %s does not carry the token of this upload", file.Key)
 	}
-	if object.SizeBytes != file.Pin.SizeBytes || !object.Checked || object.CRC64NVME != file.CRC64NVME {
+	if !object.Checked {
+		return backup.E(backup.ChecksumMissing, "object %s: the storage reports no CRC64NVME of the whole", file.Key)
+	}
+	if object.SizeBytes != file.Pin.SizeBytes || object.CRC64NVME != file.CRC64NVME {
 		return backup.E(backup.ChecksumMismatch, "object %s has %d bytes with checksum %016x, sent were %d with %016x",
 			file.Key, object.SizeBytes, object.CRC64NVME, file.Pin.SizeBytes, file.CRC64NVME)
 	}

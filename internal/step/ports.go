@@ -138,8 +138,9 @@ type Object struct {
 
 // Uploader moves parts into the storage. An upload with an id of backup.SingleUploadID is never created: UploadPart puts
 // its one part as the object, carrying the token, unless the object is there; CompleteUpload then has nothing to do, and
-// AbortUpload removes the object. Errors carry StorageUnavailable, StorageRefused, ChecksumMismatch, and
-// UploadLost when the storage does not know the upload (any more).
+// AbortUpload removes the object. Errors carry StorageUnavailable, StorageRefused, StorageFull, ChecksumMismatch,
+// ChecksumMissing, UploadConflict when another operation on the object is in the way, and UploadLost when the storage does
+// not know the upload (any more), or not with the checksums of its parts.
 type Uploader interface {
 	// CreateUpload opens a multipart upload whose object will carry token in its metadata.
 	CreateUpload(ctx context.Context, key, token string) (uploadID string, err error)

@@ -233,21 +233,27 @@ func TestLostAnswerToCompletion(t *testing.T) {
 
 // An object that is not proven ours is never taken over: another token, another size, another checksum, no checksum.
 func TestForeignObjectIsRefused(t *testing.T) {
-	for name, change := range map[string]func(*step.Object){
-		"another token":    func(o *step.Object) { o.Token = "theirs" },
-		"no token":         func(o *step.Object) { o.Token = "" },
-		"a byte more":      func(o *step.Object) { o.SizeBytes++ },
-		"another checksum": func(o *step.Object) { o.CRC64NVME++ },
-		"no checksum":      func(o *step.Object) { o.Checked = false },
+	for name, tc := range map[string]struct {
+		kind   backup.Kind
+		change func(*step.Object)
+	}{
+		"another token":    {backup.ChecksumMismatch, func(o *step.Object) { o.Token = "theirs" }},
+		"no token":         {backup.ChecksumMismatch, func(o *step.Object) { o.Token = "" }},
+		"a byte more":      {backup.ChecksumMismatch, func(o *step.Object) { o.SizeBytes++ }},
+		"another checksum": {backup.ChecksumMismatch, func(o *step.Object) { o.CRC64NVME++ }},
+		"no checksum":      {backup.ChecksumMissing, func(o *step.Object) { o.Checked, o.CRC64NVME = false, 0 }},
 	} {
 		r := rigOn(t, backuptest.NewMemoryStore())
 		r.site(smallSite())
 		job := r.running()
 		r.move(job, r.open(job, "files"))
 		s := r.completeMultipart()
-		s.Objects = changedHead{s.Objects, change}
+		s.Objects = changedHead{s.Objects, tc.change}
 		_, err := s.Handle(t.Context(), fileIn(job, "files"))
-		r.wantKind(err, backup.ChecksumMismatch, name)
+		r.wantKind(err, tc.kind, name)
+		if err != nil && strings.Contains(err.Error(), "checksum 0000000000000000") {
+			t.Errorf("%s: a checksum that nobody has reported: %v", name, err)
+		}
 		if f := r.file(job.JobID, "files"); f.Status != backup.FileCompleting {
 			t.Errorf("%s: file is %s", name, f.Status)
 		}
