@@ -34,8 +34,8 @@ func TestConflictAtCompletion(t *testing.T) {
 			if err != nil || (result.Status == asl.Succeeded) == tc.fails {
 				t.Fatalf("%s %s %s, %v", result.Status, result.Error, result.Cause, err)
 			}
-			if tc.fails && job.Failure.Kind != backup.UploadConflict {
-				t.Errorf("failed with %+v", job.Failure)
+			if tc.fails && (job.Status != backup.Failed || job.Failure.Kind != backup.UploadConflict) {
+				t.Errorf("%s with %+v", job.Status, job.Failure)
 			}
 			if n := f.storage.Calls("CreateUpload"); n != tc.uploads {
 				t.Errorf("%d uploads, want %d", n, tc.uploads)
@@ -65,15 +65,15 @@ func TestUploadRemovedWhileListed(t *testing.T) {
 	}
 }
 
-// A storage without room is not asked again and again: the job fails, says why, and keeps its parts for a try later.
+// A storage without room is not asked again and again: the attempt fails, and the service tries again after a pause.
 func TestFullStorage(t *testing.T) {
 	f := newFlow(t)
 	f.create("files")
 	f.storage.CapacityBytes = f.exports.content.Size() - 1
 	result := run(t, f.handlers())
 	job, err := f.store.GetJob(t.Context(), jobID)
-	if err != nil || result.Status != asl.Failed || job.Failure.Kind != backup.StorageFull || job.Cleanup != backup.CleanupLater {
-		t.Fatalf("%s; %+v, cleanup %q, %v", result.Status, job.Failure, job.Cleanup, err)
+	if err != nil || result.Status != asl.Failed || !job.WaitsToTry() || job.LastError.Kind != backup.StorageFull {
+		t.Fatalf("%s; %s with %+v, %v", result.Status, job.Status, job.LastError, err)
 	}
 	if n := f.storage.Calls("UploadPart"); n != 1 {
 		t.Errorf("%d parts were sent", n)

@@ -137,8 +137,9 @@ func Kinds() []Kind {
 // Retryable tells whether trying again can help without anybody changing anything.
 func (k Kind) Retryable() bool { return kinds[k].retryable }
 
-// mayPass tells whether the next attempt can go well with what this one has stored.
-func (k Kind) mayPass() bool { return k.Retryable() && k != TimedOut }
+// mayPass tells whether the next attempt can go well with what this one has stored. After UploadConflict everything has been
+// moved several times already, and would be again.
+func (k Kind) mayPass() bool { return k.Retryable() && k != TimedOut && k != UploadConflict }
 
 // Known tells whether k is in the list.
 func (k Kind) Known() bool { _, ok := kinds[k]; return ok }
