@@ -308,7 +308,7 @@ func TestFailPlansCleanup(t *testing.T) {
 			t.Fatal(err)
 		}
 		want, due := backup.CleanupNow, epoch.Add(backup.SweepGrace)
-		if kind.Retryable() && kind != backup.TimedOut {
+		if kind.Retryable() && kind != backup.TimedOut && kind != backup.UploadConflict {
 			want, due = backup.CleanupLater, epoch.Add(policy.RetryWindow)
 		}
 		if j.Cleanup != want || !j.DueAt.Equal(due) {
@@ -518,7 +518,7 @@ func TestEndAttemptForGood(t *testing.T) {
 	for _, kind := range backup.Kinds() {
 		j := jobIn(t, backup.Running)
 		next, err := j.EndAttempt(j.Attempt, failure(kind), epoch, policy)
-		if again := kind.Retryable() && kind != backup.TimedOut; err != nil || again != (next.Status == backup.Pending) {
+		if again := kind.Retryable() && kind != backup.TimedOut && kind != backup.UploadConflict; err != nil || again != (next.Status == backup.Pending) {
 			t.Errorf("%s: %s, %v", kind, next.Status, err)
 		}
 		if next, err = j.EndAttempt(j.Attempt, failure(kind), epoch, off); err != nil || next.Status != backup.Failed {
