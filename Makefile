@@ -65,13 +65,14 @@ compatibility: tools ## Hold the storage adapter against MinIO and Garage as wel
 GIB    ?= 1,10
 ROUNDS ?= 3
 JOBS   ?= 2000
+WIDE   ?= 16
 
 .PHONY: bench
-bench: build ## Compare with rclone and the AWS client, count small jobs: GIB=1,10 ROUNDS=3 JOBS=2000
+bench: build ## Compare with rclone and the AWS client, count small jobs: GIB=1,10 ROUNDS=3 JOBS=2000 WIDE=16
 	@$(call installed,rclone,$(RCLONE)) || \
 		{ echo "go install rclone@$(RCLONE)"; GOBIN=$(BIN) go install github.com/rclone/rclone@$(RCLONE); }
 	@go build -trimpath -o $(BIN)/bench ./bench
-	$(BIN)/bench -bin $(BIN) -gib $(GIB) -rounds $(ROUNDS) -jobs $(JOBS)
+	$(BIN)/bench -bin $(BIN) -gib $(GIB) -rounds $(ROUNDS) -jobs $(JOBS) -wide $(WIDE)
 	@echo "Lambda functions: size zipped, time from the start of the process to its first call for work"
 	@go test -count=1 -v -run 'TestArchives|TestFunctionsStart' ./functions | sed -n 's/^ *[a-z]*_test.go:[0-9]*: \(.*\(MB\|ready after.*\)\)$$/  \1/p'
 

@@ -1,6 +1,7 @@
 // Command bench compares Sitevault's upload path with rclone copyurl and aws s3 cp: each pulls the same export from a
 // loopback provider and stores it in the same versitygw, in turn, round by round. It then counts small jobs a second
-// through API, state machine and store. Figures are per process as the kernel accounts them; nothing passes or fails.
+// through API, state machine and store, and measures the memory over many wide jobs. Figures are per process as the kernel
+// accounts them; nothing passes or fails.
 package main
 
 import (
@@ -31,6 +32,7 @@ type settings struct {
 	sizes  []int64
 	rounds int
 	jobs   int
+	wide   int
 }
 
 func main() {
@@ -38,6 +40,7 @@ func main() {
 	sizes := flag.String("gib", "1,10", "export sizes in GiB")
 	rounds := flag.Int("rounds", 3, "rounds for each size")
 	jobs := flag.Int("jobs", 2000, "small jobs; 0 leaves that table out")
+	wide := flag.Int("wide", 16, "jobs at a time of as many parallel ranges as a site may have; 0 leaves that table out")
 	serve := flag.String("serve", "", "internal: serve an export of this many bytes")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -45,7 +48,7 @@ func main() {
 	if *serve != "" {
 		err = serveExport(ctx, *serve)
 	} else {
-		err = run(ctx, *bin, *sizes, *rounds, *jobs)
+		err = run(ctx, *bin, *sizes, settings{rounds: *rounds, jobs: *jobs, wide: *wide})
 	}
 	stop()
 	if err != nil && !errors.Is(err, context.Canceled) {
@@ -54,8 +57,7 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, bin, sizes string, rounds, jobs int) (err error) {
-	s := settings{rounds: rounds, jobs: jobs}
+func run(ctx context.Context, bin, sizes string, s settings) (err error) {
 	if s.bin, err = filepath.Abs(bin); err != nil {
 		return err
 	}
@@ -80,6 +82,11 @@ func run(ctx context.Context, bin, sizes string, rounds, jobs int) (err error) {
 	defer store.Close()
 	for _, size := range s.sizes {
 		if err := compare(ctx, s, store, dir, size); err != nil {
+			return err
+		}
+	}
+	if s.wide > 0 {
+		if err := wideJobs(ctx, s, store, dir); err != nil {
 			return err
 		}
 	}

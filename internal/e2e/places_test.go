@@ -17,32 +17,48 @@ func twoUsers(t *testing.T, places int) (ada, bob e2e.Client) {
 	issuer := backuptest.NewIssuer(t)
 	c := e2e.Config(t, e2e.NewStorage(t))
 	c.Issuer, c.Audience, c.Executions = issuer.URL, backuptest.Audience, places
-	c.Patience.BodyIdle = 200 * time.Millisecond
+	c.Patience.BodyIdle, c.Patience.BodyRateWindow = 300*time.Millisecond, time.Second
 	s := e2e.Start(t, c)
 	return s.As("Bearer " + issuer.Token("ada")), s.As("Bearer " + issuer.Token("bob"))
 }
 
-// Exports that are never ready, refuse every range or stop in the middle of it, more of them than there are places, keep
+// drip sends a byte now and then, for as long as anybody listens.
+func drip(reply *backuptest.ProviderReply, _ backuptest.ProviderRequest) {
+	reply.Send = func(w http.ResponseWriter, r *http.Request) {
+		for {
+			_, err := w.Write([]byte{0})
+			if err != nil || http.NewResponseController(w).Flush() != nil {
+				return
+			}
+			select {
+			case <-time.After(50 * time.Millisecond):
+			case <-r.Context().Done():
+				return
+			}
+		}
+	}
+}
+
+// Exports that are never ready, refuse every range, stop in the middle of it or drip, more of them than there are places, keep
 // neither their owner's other site nor another user's from being backed up.
 func TestWaitingExportsHoldNoPlace(t *testing.T) {
 	t.Parallel()
 	const places = 2
 	ada, bob := twoUsers(t, places)
 	notReady := backuptest.AnswerPreparing("60")
+	ranges := func(answer backuptest.Answer) func(backuptest.ProviderRequest) backuptest.Answer {
+		return func(r backuptest.ProviderRequest) backuptest.Answer {
+			if r.Method == http.MethodHead {
+				return nil
+			}
+			return answer
+		}
+	}
 	faults := map[string]func(backuptest.ProviderRequest) backuptest.Answer{
 		"preparing": func(backuptest.ProviderRequest) backuptest.Answer { return notReady },
-		"refusing": func(r backuptest.ProviderRequest) backuptest.Answer {
-			if r.Method == http.MethodHead {
-				return nil
-			}
-			return notReady
-		},
-		"stalling": func(r backuptest.ProviderRequest) backuptest.Answer {
-			if r.Method == http.MethodHead {
-				return nil
-			}
-			return backuptest.AnswerStall(1, nil)
-		},
+		"refusing":  ranges(notReady),
+		"stalling":  ranges(backuptest.AnswerStall(1, nil)),
+		"dripping":  ranges(drip),
 	}
 	var waiting []*e2e.Export
 	for fault, misbehave := range faults {
