@@ -100,7 +100,7 @@ func TestSocketRefusals(t *testing.T) {
 		}
 	}
 	_, resp, err := websocket.Dial(t.Context(), socketURL(s, ticket(t, s)), &websocket.DialOptions{HTTPHeader: http.Header{"Origin": {"https://evil.example"}}})
-	if err == nil || resp.StatusCode != http.StatusForbidden {
+	if err == nil || resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("a socket of another origin's page: %v", err)
 	}
 }
