@@ -51,6 +51,7 @@ type tried struct {
 	Bucket   string    `json:"bucket"`
 	Version  string    `json:"version"` // of the program
 	At       time.Time `json:"at"`
+	Replaces bool      `json:"replaces,omitempty"` // as in storagecheck.Report
 }
 
 func (s *Service) newTrust() *trust {
@@ -107,27 +108,27 @@ func (t *trust) atStart(ctx context.Context) error {
 	return nil
 }
 
-// check is nil once the storage may be trusted. A storage that has been trusted before is not doubted because it does
+// check returns the trial by which the storage may be trusted. A storage that has been trusted before is not doubted because it does
 // not answer now: that is for the backups to wait for.
-func (t *trust) check(ctx context.Context) error {
+func (t *trust) check(ctx context.Context) (tried, error) {
 	select {
 	case t.turn <- struct{}{}:
 		defer func() { <-t.turn }()
 	case <-ctx.Done():
-		return backup.E(backup.StorageUnavailable, "wait for the trial of the storage: %w", ctx.Err())
+		return tried{}, backup.E(backup.StorageUnavailable, "wait for the trial of the storage: %w", ctx.Err())
 	}
 	if t.fresh() {
-		return nil
+		return t.last, nil
 	}
 	if t.refusal != nil && t.now().Sub(t.refusedAt) < refusedFor {
-		return t.refusal
+		return tried{}, t.refusal
 	}
 	err := t.try(ctx)
 	if backup.Is(err, backup.StorageUnavailable) && t.last.sameStorage(t.want) {
 		t.log.WarnContext(ctx, "the trial of the storage is due, and it does not answer", "endpoint", t.want.Endpoint, "error", err)
-		return nil
+		return t.last, nil
 	}
-	return err
+	return t.last, err
 }
 
 func (t tried) sameStorage(other tried) bool {
@@ -151,7 +152,7 @@ func (t *trust) try(ctx context.Context) error {
 		return err
 	}
 	t.refusal, t.last = nil, t.want
-	t.last.At = t.now()
+	t.last.At, t.last.Replaces = t.now(), report.Replaces
 	for _, s := range report.Steps {
 		if s.Note != "" {
 			t.log.InfoContext(ctx, "the storage differs from Amazon's", "endpoint", t.want.Endpoint, "note", s.Note)
@@ -178,8 +179,13 @@ func (s *Service) trusting(open step.OpenUpload) func(context.Context, step.Open
 		return open.Handle
 	}
 	return func(ctx context.Context, in step.OpenUploadIn) (step.OpenUploadOut, error) {
-		if err := s.trust.check(ctx); err != nil {
+		known, err := s.trust.check(ctx)
+		if err != nil {
 			return step.OpenUploadOut{}, err
+		}
+		open := open
+		if known.Replaces {
+			open.SingleBytes = 0
 		}
 		return open.Handle(ctx, in)
 	}

@@ -6,10 +6,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/aws/aws-sdk-go-v2/aws"
+
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/e2e"
 	"github.com/sitevault/sitevault/internal/local"
 	"github.com/sitevault/sitevault/internal/s3quirks"
+	"github.com/sitevault/sitevault/internal/versitygw"
 )
 
 // behind is the config of a service whose storage is seen through quirks, and is down while down says so.
@@ -57,6 +60,28 @@ func TestStorageThatComesUpLater(t *testing.T) {
 			}
 			storage.Empties(t)
 		})
+	}
+}
+
+// Where objects are replaced although it is asked not to, small files are multipart uploads too, also after a restart.
+func TestStorageThatReplaces(t *testing.T) {
+	var down atomic.Bool
+	storage := e2e.NewStorage(t)
+	replaces := s3quirks.Replaces(aws.Credentials{AccessKeyID: storage.AccessKey, SecretAccessKey: storage.SecretKey}, versitygw.Region)
+	c, proxy := behind(t, storage, &down, replaces)
+	s := e2e.Start(t, c)
+	export := e2e.NewExport(t, 1, 1)
+	s.PutSerialSite("shop", e2e.Exports{"files": export})
+	for range 2 {
+		before := storage.Seen("CreateMultipartUpload")
+		s.Await(s.Create("shop"), backup.Done)
+		if n := storage.Seen("CreateMultipartUpload") - before; n != 1 {
+			t.Errorf("%d multipart uploads, want the file's", n)
+		}
+		s.Restart()
+	}
+	if proxy.Fired(replaces) == 0 {
+		t.Error("the quirk has never shown")
 	}
 }
 

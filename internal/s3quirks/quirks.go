@@ -273,16 +273,34 @@ func StoresFraming(key aws.Credentials, region string) Quirk {
 			r.Header.Del("Content-Encoding")
 		}
 		r.Header.Set("X-Amz-Content-Sha256", "UNSIGNED-PAYLOAD")
-		r.Header.Del("Authorization")
-		signed := r.Clone(r.Context())
-		signed.URL.Host = r.Host
-		if err := v4.NewSigner().SignHTTP(r.Context(), key, signed, "UNSIGNED-PAYLOAD", "s3", region, time.Now()); err != nil {
-			panic(err)
-		}
-		r.Header = signed.Header
+		sign(r, key, region)
 		next.ServeHTTP(w, r)
 		return true
 	}}
+}
+
+// Replaces makes the server put objects over others although it is asked not to, as Garage does. Requests are signed anew.
+func Replaces(key aws.Credentials, region string) Quirk {
+	return Quirk{"objects are replaced", func(w http.ResponseWriter, r *http.Request, next http.Handler) bool {
+		if r.Header.Get("If-None-Match") == "" {
+			return false
+		}
+		r.Header.Del("If-None-Match")
+		sign(r, key, region)
+		next.ServeHTTP(w, r)
+		return true
+	}}
+}
+
+// sign signs a request that was changed.
+func sign(r *http.Request, key aws.Credentials, region string) {
+	r.Header.Del("Authorization")
+	signed := r.Clone(r.Context())
+	signed.URL.Host = r.Host
+	if err := v4.NewSigner().SignHTTP(r.Context(), key, signed, r.Header.Get("X-Amz-Content-Sha256"), "s3", region, time.Now()); err != nil {
+		panic(err)
+	}
+	r.Header = signed.Header
 }
 
 // record lets next answer without sending it yet. The answers that are recorded are small.

@@ -84,6 +84,7 @@ func TestAccepted(t *testing.T) {
 		"whole keys":               {quirks: []s3quirks.Quirk{s3quirks.WholeKeys()}, note: "whole key only"},
 		"batches want Content-MD5": {quirks: []s3quirks.Quirk{s3quirks.BatchNeedsMD5()}},
 		"batches keep":             {quirks: []s3quirks.Quirk{s3quirks.BatchKeeps()}},
+		"replaces objects":         {quirks: []s3quirks.Quirk{s3quirks.Replaces(keys, versitygw.Region)}, note: "objects are replaced"},
 		"a clock a little off":     {quirks: []s3quirks.Quirk{s3quirks.SkewedClock(14 * time.Minute)}},
 	} {
 		t.Run(name, func(t *testing.T) {
