@@ -214,7 +214,7 @@ func (p *program) backupGetCommand() *cobra.Command {
 		if err := printTable(p, fileColumns, job.Files); err != nil {
 			return err
 		}
-		for _, line := range (troubles{}).news(job) {
+		for _, line := range (lastErrors{}).news(job) {
 			fmt.Fprintln(p.out, "\n"+line)
 		}
 		if job.Status == backup.Failed {

@@ -519,12 +519,12 @@ func TestRate(t *testing.T) {
 }
 
 // What has become the matter with a file is told once, and again when it is something else.
-func TestTroublesAreToldOnce(t *testing.T) {
-	known := troubles{}
+func TestLastErrorsAreToldOnce(t *testing.T) {
+	known := lastErrors{}
 	told := func(detail string) string {
 		f := api.File{Name: "files"}
 		if detail != "" {
-			f.Trouble = &api.Failure{Kind: backup.ProviderTimeout, Message: "Too slow.", Detail: detail}
+			f.LastError = &api.Failure{Kind: backup.ProviderTimeout, Message: "Too slow.", Detail: detail}
 		}
 		return strings.Join(known.news(api.BackupDetail{Files: []api.File{f}}), "|")
 	}

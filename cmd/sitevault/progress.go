@@ -77,7 +77,7 @@ func (p *program) personShower() shower {
 	if p.terminal(p.err) {
 		return newBars(p)
 	}
-	return &lineShower{out: p.err, now: p.now, troubles: troubles{}}
+	return &lineShower{out: p.err, now: p.now, lastErrors: lastErrors{}}
 }
 
 // jsonShower prints one JSON line for each change of a backup.
@@ -98,11 +98,11 @@ func (s *jsonShower) close() error                  { return s.err }
 // lineEvery is the least time between two lines, unless the status changes.
 const lineEvery = time.Second
 
-// troubles remembers what was told of each file.
-type troubles map[string]string
+// lastErrors remembers what was told of each file.
+type lastErrors map[string]string
 
 // news are the sentences on what has become the matter with the files of a backup since the last call.
-func (t troubles) news(job api.BackupDetail) (lines []string) {
+func (t lastErrors) news(job api.BackupDetail) (lines []string) {
 	next := nextTry(job.Backup)
 	if t[""] != next && next != "" {
 		lines = append(lines, next)
@@ -110,11 +110,11 @@ func (t troubles) news(job api.BackupDetail) (lines []string) {
 	t[""] = next
 	for _, f := range job.Files {
 		detail := ""
-		if f.Trouble != nil {
-			detail = f.Trouble.Detail
+		if f.LastError != nil {
+			detail = f.LastError.Detail
 		}
 		if t[f.Name] != detail && detail != "" {
-			lines = append(lines, fmt.Sprintf("%s: %s It is tried again. (%s)", plain(f.Name), plain(f.Trouble.Message), plain(detail)))
+			lines = append(lines, fmt.Sprintf("%s: %s It is tried again. (%s)", plain(f.Name), plain(f.LastError.Message), plain(detail)))
 		}
 		t[f.Name] = detail
 	}
@@ -131,15 +131,15 @@ func nextTry(job api.Backup) string {
 
 // lineShower prints plain lines.
 type lineShower struct {
-	out      io.Writer
-	now      func() time.Time
-	last     time.Time
-	seen     string
-	troubles troubles
+	out        io.Writer
+	now        func() time.Time
+	last       time.Time
+	seen       string
+	lastErrors lastErrors
 }
 
 func (s *lineShower) backup(job api.BackupDetail) {
-	for _, line := range s.troubles.news(job) {
+	for _, line := range s.lastErrors.news(job) {
 		fmt.Fprintln(s.out, line)
 	}
 	if !s.due(fmt.Sprint(job.Status, job.Waiting != nil), client.Over(job.Status)) {
@@ -191,12 +191,12 @@ const (
 
 // bars shows one bar for each file.
 type bars struct {
-	writer   progress.Writer
-	now      func() time.Time
-	ended    chan struct{}
-	trackers map[string]*progress.Tracker
-	rates    map[string]*rate
-	troubles troubles
+	writer     progress.Writer
+	now        func() time.Time
+	ended      chan struct{}
+	trackers   map[string]*progress.Tracker
+	rates      map[string]*rate
+	lastErrors lastErrors
 }
 
 func newBars(p *program) *bars {
@@ -214,7 +214,7 @@ func newBars(p *program) *bars {
 	w.SetTrackerLength(barLength)
 	w.SetMessageLength(labelLength)
 	w.SetTrackerPosition(progress.PositionRight)
-	b := &bars{writer: w, now: p.now, ended: make(chan struct{}), trackers: map[string]*progress.Tracker{}, rates: map[string]*rate{}, troubles: troubles{}}
+	b := &bars{writer: w, now: p.now, ended: make(chan struct{}), trackers: map[string]*progress.Tracker{}, rates: map[string]*rate{}, lastErrors: lastErrors{}}
 	go func() {
 		defer close(b.ended)
 		w.Render()
@@ -223,7 +223,7 @@ func newBars(p *program) *bars {
 }
 
 func (b *bars) backup(job api.BackupDetail) {
-	for _, line := range b.troubles.news(job) {
+	for _, line := range b.lastErrors.news(job) {
 		b.writer.Log("%s", line)
 	}
 	for _, f := range job.Files {

@@ -59,7 +59,7 @@ type File struct {
 	CRC64NVME  string          `json:"crc64nvme,omitempty" doc:"Of the whole file, base64 as in x-amz-checksum-crc64nvme; once proven"`
 	Archive    *backup.Archive `json:"archive,omitempty" doc:"What the zip's directory says; once done"`
 	Error      *Failure        `json:"error,omitempty"`
-	Trouble    *Failure        `json:"trouble,omitempty" doc:"Why the export did not answer the last try, while that is being repeated"`
+	LastError  *Failure        `json:"lastError,omitempty" doc:"Why the file could not be opened at the last try, while that is being repeated"`
 	FinishedAt *time.Time      `json:"finishedAt,omitempty"`
 }
 
@@ -109,13 +109,14 @@ func backupView(j backup.Job, now time.Time) Backup {
 
 func detailView(v step.View) BackupDetail {
 	d := BackupDetail{Backup: backupView(v.Job, v.At), Seq: v.Seq(), Progress: v.Progress(), Files: make([]File, len(v.Job.Providers))}
+	d.Error = failureView(v.Failure())
 	byName := make(map[string]backup.File, len(v.Files))
 	for _, f := range v.Files {
 		byName[f.Name] = f
 	}
 	for i, p := range v.Job.Providers {
 		d.Files[i] = fileView(p.Name, byName[p.Name])
-		d.Files[i].Trouble = failureView(v.Trouble(byName[p.Name]))
+		d.Files[i].LastError = failureView(v.LastError(byName[p.Name]))
 	}
 	return d
 }

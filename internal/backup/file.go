@@ -39,7 +39,7 @@ type File struct {
 	CRC64NVME     uint64 // of the whole object, from completing on
 	Archive       Archive
 	Failure       *Failure
-	Trouble       *Failure // why the export did not answer the last try, which is being repeated: for people only
+	LastError     *Failure // why the export did not answer the last try, which is being repeated: for people only
 	Restarts      int      // uploads begun anew within the attempt
 	Uploads       int      // opened so far, in all attempts; numbers their keys
 	CreatedAt     time.Time
@@ -135,21 +135,21 @@ func (f File) Open(attempt int, u Upload, pin Pin, lost bool, now time.Time) (Fi
 	f.Status, f.Attempt, f.Pin, f.PartSizeBytes = FileOpen, attempt, pin, cmp.Or(u.PartSizeBytes, PartSizeBytes(pin.SizeBytes))
 	f.UploadID, f.Key, f.Token = u.UploadID, u.Key, u.Token
 	f.Uploads++
-	f.CRC64NVME, f.Archive, f.Failure, f.Trouble, f.UpdatedAt = 0, Archive{}, nil, nil, now
+	f.CRC64NVME, f.Archive, f.Failure, f.LastError, f.UpdatedAt = 0, Archive{}, nil, nil, now
 	f.FinishedAt = time.Time{}
 	return f, nil
 }
 
 // Resume hands an open upload, or the one that a failed attempt left, to the given attempt.
 func (f File) Resume(attempt int, now time.Time) (File, error) {
-	if f.Status == FileOpen && f.Attempt == attempt && f.Trouble == nil {
+	if f.Status == FileOpen && f.Attempt == attempt && f.LastError == nil {
 		return f, ErrAlready
 	}
 	if !f.Resumable() {
 		return f, E(IllegalState, "file %s is %s: nothing to resume", f.Name, f.Status)
 	}
 	f.Restarts = f.RestartsIn(attempt)
-	f.Status, f.Attempt, f.Failure, f.Trouble, f.FinishedAt, f.UpdatedAt = FileOpen, attempt, nil, nil, time.Time{}, now
+	f.Status, f.Attempt, f.Failure, f.LastError, f.FinishedAt, f.UpdatedAt = FileOpen, attempt, nil, nil, time.Time{}, now
 	return f, nil
 }
 
@@ -175,7 +175,7 @@ func (f File) Completing(uploadID string, crc uint64, now time.Time) (File, erro
 	if f.Status != FileOpen || f.UploadID != uploadID {
 		return f, E(StaleAttempt, "file %s is %s with another upload", f.Name, f.Status)
 	}
-	f.Status, f.CRC64NVME, f.Trouble, f.UpdatedAt = FileCompleting, crc, nil, now
+	f.Status, f.CRC64NVME, f.LastError, f.UpdatedAt = FileCompleting, crc, nil, now
 	return f, nil
 }
 
@@ -187,7 +187,7 @@ func (f File) Stored(uploadID string, now time.Time) (File, error) {
 	if f.Status != FileCompleting || f.UploadID != uploadID {
 		return f, E(StaleAttempt, "file %s is %s with another upload", f.Name, f.Status)
 	}
-	f.Status, f.Trouble, f.UpdatedAt = FileStored, nil, now
+	f.Status, f.LastError, f.UpdatedAt = FileStored, nil, now
 	return f, nil
 }
 
@@ -199,7 +199,7 @@ func (f File) Inspected(uploadID string, a Archive, now time.Time) (File, error)
 	if f.Status != FileStored || f.UploadID != uploadID {
 		return f, E(StaleAttempt, "file %s is %s with another upload", f.Name, f.Status)
 	}
-	f.Status, f.Archive, f.Trouble, f.UpdatedAt, f.FinishedAt = FileDone, a, nil, now, now
+	f.Status, f.Archive, f.LastError, f.UpdatedAt, f.FinishedAt = FileDone, a, nil, now, now
 	return f, nil
 }
 
@@ -211,7 +211,7 @@ func (f File) Fail(failure *Failure, now time.Time) (File, error) {
 	if f.CreatedAt.IsZero() {
 		f.CreatedAt = now
 	}
-	f.Status, f.Failure, f.Trouble, f.UpdatedAt, f.FinishedAt = FileFailed, failure, nil, now, now
+	f.Status, f.Failure, f.LastError, f.UpdatedAt, f.FinishedAt = FileFailed, failure, nil, now, now
 	return f, nil
 }
 
@@ -220,26 +220,26 @@ func (f File) Forget(failure *Failure, now time.Time) (File, error) {
 	if f.Status == FileFailed && f.UploadID == "" {
 		return f, ErrAlready
 	}
-	f.Status, f.UploadID, f.Key, f.Token, f.Trouble, f.UpdatedAt = FileFailed, "", "", "", nil, now
+	f.Status, f.UploadID, f.Key, f.Token, f.LastError, f.UpdatedAt = FileFailed, "", "", "", nil, now
 	if f.Failure == nil {
 		f.Failure = failure
 	}
 	return f, nil
 }
 
-// troubleEvery is how long the same trouble is not noted again.
-const troubleEvery = 30 * time.Second
+// noteEvery is how long the same error is not noted again.
+const noteEvery = 30 * time.Second
 
-// Troubled notes why the export did not answer a try that will be repeated.
-func (f File) Troubled(trouble *Failure, now time.Time) (File, error) {
-	again := f.Trouble.same(trouble) && now.Sub(f.Trouble.At) < troubleEvery
+// Noted notes why the export did not answer a try that will be repeated.
+func (f File) Noted(lastError *Failure, now time.Time) (File, error) {
+	again := f.LastError.same(lastError) && now.Sub(f.LastError.At) < noteEvery
 	if again || f.Status == FileDone || f.Status == FileFailed {
 		return f, ErrAlready
 	}
 	if f.CreatedAt.IsZero() {
 		f.CreatedAt = now
 	}
-	f.Trouble, f.UpdatedAt = trouble, now
+	f.LastError, f.UpdatedAt = lastError.after(f.LastError), now
 	return f, nil
 }
 

@@ -152,7 +152,7 @@ func fileTransitions() []fileTransition {
 			},
 		},
 		{
-			"Troubled", func(f backup.File) (backup.File, error) { return f.Troubled(failure(backup.ProviderTimeout), epoch) },
+			"Noted", func(f backup.File) (backup.File, error) { return f.Noted(failure(backup.ProviderTimeout), epoch) },
 			map[string]string{
 				fileNew: "-> ", fileOpen: "-> open", fileComplete: "-> completing", fileStored: "-> stored", fileDone: "already",
 				fileFailed: "already", fileSwept: "already", fileUnopened: "already",
@@ -199,14 +199,14 @@ func TestFileTransitionsRepeated(t *testing.T) {
 	}
 }
 
-// A trouble is noted again when it is another one or half a minute old, and is over as soon as the file gets on.
-func TestTroubled(t *testing.T) {
+// An error is noted again when it is another one or half a minute old, and is over as soon as the file gets on.
+func TestNoted(t *testing.T) {
 	note := func(f backup.File, detail string, after time.Duration) (backup.File, error) {
 		at := epoch.Add(after)
-		return f.Troubled(backup.NewFailure(backup.ProviderTimeout, f.Name, detail, at), at)
+		return f.Noted(backup.NewFailure(backup.ProviderTimeout, f.Name, detail, at), at)
 	}
 	f, err := note(fileIn(t, fileNew), "slow", 0)
-	if err != nil || !f.CreatedAt.Equal(epoch) || f.Trouble.Detail != "slow" {
+	if err != nil || !f.CreatedAt.Equal(epoch) || f.LastError.Detail != "slow" {
 		t.Fatalf("%+v, %v", f, err)
 	}
 	for _, tc := range []struct {
@@ -220,17 +220,17 @@ func TestTroubled(t *testing.T) {
 	}
 	for _, tr := range fileTransitions() {
 		for _, state := range fileStates {
-			troubled := fileIn(t, state)
-			troubled.Trouble = failure(backup.StorageUnavailable)
-			if next, err := tr.apply(troubled); err == nil && tr.id != "Troubled" && next.Trouble != nil {
-				t.Errorf("%s of a file %s keeps its trouble", tr.id, state)
+			noted := fileIn(t, state)
+			noted.LastError = failure(backup.StorageUnavailable)
+			if next, err := tr.apply(noted); err == nil && tr.id != "Noted" && next.LastError != nil {
+				t.Errorf("%s of a file %s keeps its last error", tr.id, state)
 			}
 		}
 	}
 	old, next := f, f
 	next.Status, next.UploadID = backup.FileOpen, "up"
 	if got := backup.FileEvents(old, next); !slices.Equal(got, []backup.EventName{backup.UploadTaskCreated, backup.UploadPartTaskCreated}) {
-		t.Errorf("opened after a trouble: %v", got)
+		t.Errorf("opened after an error: %v", got)
 	}
 }
 

@@ -208,9 +208,9 @@ func (w *modelRun) fileTransitions(job backup.Job, f backup.File) map[string]fun
 		"inspected": func() (backup.File, error) {
 			return f.Inspected(f.UploadID, backup.Archive{Entries: 3, UncompressedBytes: 4}, w.now)
 		},
-		"troubled": func() (backup.File, error) { return f.Troubled(failure, w.now) },
-		"fail":     func() (backup.File, error) { return f.Fail(failure, w.now) },
-		"forget":   func() (backup.File, error) { return f.Forget(failure, w.now) },
+		"noted":  func() (backup.File, error) { return f.Noted(failure, w.now) },
+		"fail":   func() (backup.File, error) { return f.Fail(failure, w.now) },
+		"forget": func() (backup.File, error) { return f.Forget(failure, w.now) },
 	}
 }
 

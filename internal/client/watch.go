@@ -233,7 +233,7 @@ func (w *watch) pushed(ctx context.Context, raw json.RawMessage) error {
 		return nil
 	case m.Seq == w.last.Seq && (m.Waiting == nil) == (w.last.Waiting == nil):
 		return nil
-	case m.Prev > w.last.Seq || Over(m.Status) || troubled(w.last, m) || triedAgain(w.last, m):
+	case m.Prev > w.last.Seq || Over(m.Status) || newError(w.last, m) || triedAgain(w.last, m):
 		return w.read(ctx)
 	}
 	w.last = applied(w.last, m)
@@ -258,8 +258,8 @@ func applied(last api.BackupDetail, m push.Message) api.BackupDetail {
 			i = len(last.Files) - 1
 		}
 		last.Files[i].Status, last.Files[i].Progress, last.Files[i].SizeBytes = string(f.Status), f.Progress, f.Progress.TotalBytes
-		if f.Trouble == nil {
-			last.Files[i].Trouble = nil
+		if f.LastError == nil {
+			last.Files[i].LastError = nil
 		}
 	}
 	return last
@@ -270,11 +270,11 @@ func triedAgain(last api.BackupDetail, m push.Message) bool {
 	return m.Attempt != last.Attempt || (m.NextTryAt != nil && (last.NextTryAt == nil || !last.NextTryAt.Equal(*m.NextTryAt)))
 }
 
-// troubled tells whether a message brings a trouble that is not known yet.
-func troubled(last api.BackupDetail, m push.Message) bool {
+// newError tells whether a message brings an error that is not known yet.
+func newError(last api.BackupDetail, m push.Message) bool {
 	return slices.ContainsFunc(m.Files, func(f push.FileMessage) bool {
-		return f.Trouble != nil && !slices.ContainsFunc(last.Files, func(known api.File) bool {
-			return known.Name == f.Name && known.Trouble != nil && known.Trouble.Kind == f.Trouble.Kind
+		return f.LastError != nil && !slices.ContainsFunc(last.Files, func(known api.File) bool {
+			return known.Name == f.Name && known.LastError != nil && known.LastError.Kind == f.LastError.Kind
 		})
 	})
 }

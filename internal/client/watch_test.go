@@ -198,21 +198,21 @@ func TestWatchReadsAgainOnAGap(t *testing.T) {
 	}
 }
 
-// A message that brings a trouble is read in full, once; one without it ends the trouble.
-func TestWatchReadsTroubles(t *testing.T) {
-	troubled := func(m push.Message) push.Message {
-		m.Files[0].Trouble = &push.ErrorMessage{Kind: backup.ProviderUnavailable, Message: "not answered"}
+// A message that brings an error is read in full, once; one without it ends it.
+func TestWatchReadsLastErrors(t *testing.T) {
+	noted := func(m push.Message) push.Message {
+		m.Files[0].LastError = &push.ErrorMessage{Kind: backup.ProviderUnavailable, Message: "not answered"}
 		return m
 	}
 	s := &liveService{}
 	s.script = func(s *liveService, _ int, send func(push.Message)) {
 		s.awaitRead(2)
 		s.mu.Lock()
-		s.state.Seq, s.state.Files = 11, []api.File{{Name: "files", Status: "open", Trouble: &api.Failure{Kind: backup.ProviderUnavailable, Detail: "no such host"}}}
+		s.state.Seq, s.state.Files = 11, []api.File{{Name: "files", Status: "open", LastError: &api.Failure{Kind: backup.ProviderUnavailable, Detail: "no such host"}}}
 		s.mu.Unlock()
-		send(troubled(at(11, 10, 1)))
+		send(noted(at(11, 10, 1)))
 		s.awaitRead(3)
-		send(troubled(at(12, 11, 2)))
+		send(noted(at(12, 11, 2)))
 		send(at(13, 12, 3))
 		s.set(14, backup.Done, 99)
 		send(finished(14))
@@ -221,8 +221,8 @@ func TestWatchReadsTroubles(t *testing.T) {
 	var told []string
 	_, err := c.Watch(t.Context(), job, func(d api.BackupDetail) {
 		detail := ""
-		if d.Files[0].Trouble != nil {
-			detail = d.Files[0].Trouble.Detail
+		if d.Files[0].LastError != nil {
+			detail = d.Files[0].LastError.Detail
 		}
 		told = append(told, fmt.Sprint(d.Seq, " ", detail))
 	})

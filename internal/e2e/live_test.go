@@ -57,7 +57,7 @@ func TestLiveProgress(t *testing.T) {
 }
 
 // While a try is being repeated the API and the socket say why; afterwards nothing of it is left.
-func TestTroubleIsTold(t *testing.T) {
+func TestLastErrorIsTold(t *testing.T) {
 	t.Parallel()
 	s, _ := e2e.Run(t)
 	export := e2e.NewExport(t, 1, 2)
@@ -67,16 +67,16 @@ func TestTroubleIsTold(t *testing.T) {
 	socket := dial(t, s, ticket(t, s))
 	subscribe(t, socket, jobID)
 	var m push.Message
-	for len(m.Files) == 0 || m.Files[0].Trouble == nil {
+	for len(m.Files) == 0 || m.Files[0].LastError == nil {
 		receive(t, socket, &m)
 	}
-	told := s.Get(jobID).Files[0].Trouble
-	if m.Files[0].Trouble.Kind != backup.ProviderUnavailable || told == nil || !told.Retryable || !strings.Contains(told.Detail, "answered 500") {
-		t.Errorf("pushed %+v, read %+v", m.Files[0].Trouble, told)
+	told := s.Get(jobID).Files[0].LastError
+	if m.Files[0].LastError.Kind != backup.ProviderUnavailable || told == nil || !told.Retryable || !strings.Contains(told.Detail, "answered 500") {
+		t.Errorf("pushed %+v, read %+v", m.Files[0].LastError, told)
 	}
 	s.Await(jobID, backup.Done)
-	if f := s.Get(jobID).Files[0]; f.Trouble != nil || f.Error != nil {
-		t.Errorf("done with %+v, %+v", f.Trouble, f.Error)
+	if f := s.Get(jobID).Files[0]; f.LastError != nil || f.Error != nil {
+		t.Errorf("done with %+v, %+v", f.LastError, f.Error)
 	}
 }
 

@@ -34,10 +34,10 @@ type Message struct {
 
 // FileMessage is one file's part of a Message.
 type FileMessage struct {
-	Name     string            `json:"name"`
-	Status   backup.FileStatus `json:"status"`
-	Progress step.Progress     `json:"progress"`
-	Trouble  *ErrorMessage     `json:"trouble,omitempty"` // why the export did not answer the last try, which is being repeated
+	Name      string            `json:"name"`
+	Status    backup.FileStatus `json:"status"`
+	Progress  step.Progress     `json:"progress"`
+	LastError *ErrorMessage     `json:"lastError,omitempty"` // why the export did not answer the last try, which is being repeated
 }
 
 // ErrorMessage says why something failed.
@@ -54,10 +54,10 @@ func NewMessage(v step.View, prev int64) Message {
 	}
 	for i, f := range v.Files {
 		m.Files[i] = FileMessage{
-			Name: f.Name, Status: f.ShownStatus(), Progress: step.FileProgress(f), Trouble: errorMessage(v.Trouble(f)),
+			Name: f.Name, Status: f.ShownStatus(), Progress: step.FileProgress(f), LastError: errorMessage(v.LastError(f)),
 		}
 	}
-	m.Error, m.LastError = errorMessage(v.Job.FailureAt(v.At)), errorMessage(v.Job.LastErrorAt(v.At))
+	m.Error, m.LastError = errorMessage(v.Failure()), errorMessage(v.Job.LastErrorAt(v.At))
 	if v.Job.WaitsToTry() {
 		m.NextTryAt = &v.Job.NextTryAt
 	}

@@ -22,7 +22,7 @@ var files = newTable("files", []string{"job_id", "name"}, func(f *backup.File) [
 		{"entries", &f.Archive.Entries},
 		{"uncompressed_bytes", &f.Archive.UncompressedBytes},
 		{"failure", failed{&f.Failure}},
-		{"trouble", failed{&f.Trouble}},
+		{"last_error", failed{&f.LastError}},
 		{"restarts", &f.Restarts},
 		{"uploads", &f.Uploads},
 		{"created_at", millis{&f.CreatedAt}},

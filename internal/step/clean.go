@@ -142,7 +142,13 @@ func (c Cleaner) StopAndClean(ctx context.Context, job backup.Job) error {
 
 // EndExpired fails a job that is past its deadline and removes what it left behind.
 func (c Cleaner) EndExpired(ctx context.Context, job backup.Job) error {
-	job, err := advanceJob(ctx, c.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.Expire(j.LastError, c.Now(), c.Policy) })
+	files, err := c.Files.Files(ctx, job.JobID)
+	if err != nil {
+		return err
+	}
+	job, err = advanceJob(ctx, c.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) {
+		return j.Expire(lastKnown(j, files), c.Now(), c.Policy)
+	})
 	if err != nil || job.Status != backup.Failed {
 		return err
 	}
@@ -152,9 +158,17 @@ func (c Cleaner) EndExpired(ctx context.Context, job backup.Job) error {
 // EndExecution is for an execution that ended by itself without FinishJob having had its say: timed out, aborted,
 // failed on the way. Late and repeated calls change nothing.
 func (c Cleaner) EndExecution(ctx context.Context, jobID string, attempt int, kind backup.Kind, detail string) error {
+	files, err := c.Files.Files(ctx, jobID)
+	if err != nil {
+		return err
+	}
 	job, err := advanceJob(ctx, c.Jobs, jobID, func(j backup.Job) (backup.Job, error) {
 		now := c.Now()
-		return j.EndAttempt(attempt, backup.NewFailure(kind, "", detail, now), now, c.Policy)
+		failure := backup.NewFailure(kind, "", detail, now)
+		if kind == backup.TimedOut {
+			failure = backup.NewTimedOut(detail, lastKnown(j, files), now)
+		}
+		return j.EndAttempt(attempt, failure, now, c.Policy)
 	})
 	if backup.Is(err, backup.StaleAttempt) {
 		return nil

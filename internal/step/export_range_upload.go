@@ -30,6 +30,7 @@ type ExportRangeUploadIn struct {
 	UploadID string `json:"uploadId"`
 	First    int    `json:"first"`
 	Last     int    `json:"last"`
+	Retries  int    `json:"retries,omitempty"` // of the state: how often it has failed before
 }
 
 // ExportRangeUploadOut is kept small: a Map returns one for every batch.
@@ -47,7 +48,9 @@ func (s ExportRangeUpload) Handle(ctx context.Context, in ExportRangeUploadIn) (
 	if err != nil {
 		return ExportRangeUploadOut{}, err
 	}
-	err = s.Memory.Run(ctx, b.export.UserID, b.ranges(), b.store)
+	if err = b.askStorage(ctx); err == nil {
+		err = s.Memory.Run(ctx, b.export.UserID, b.ranges(), b.store)
+	}
 	if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 		err = b.outOfTime(err)
 	}
@@ -65,6 +68,8 @@ type batch struct {
 	export  Export
 	missing []int
 	moved   int // parts recorded by this call
+
+	doubtful bool // the storage may not answer
 }
 
 func (s ExportRangeUpload) batch(ctx context.Context, in ExportRangeUploadIn) (*batch, error) {
@@ -92,7 +97,18 @@ func (s ExportRangeUpload) batch(ctx context.Context, in ExportRangeUploadIn) (*
 	if !file.Settled() {
 		b.missing = missingParts(in.First, in.Last, recorded)
 	}
+	b.doubtful = in.Retries > 0 || (job.LastError != nil && job.LastError.Kind == backup.StorageUnavailable)
 	return b, nil
+}
+
+// askStorage makes sure that a storage which may be away answers and knows the upload before anything is fetched for it once
+// more: a range that cannot be stored costs the site's web server for nothing.
+func (b *batch) askStorage(ctx context.Context) error {
+	if !b.doubtful || len(b.missing) == 0 {
+		return nil
+	}
+	_, err := b.Uploads.UploadedParts(ctx, b.file.Key, b.in.UploadID, b.missing[0], b.missing[0])
+	return err
 }
 
 // missingParts are the numbers first..last without those of recorded, which is in order.

@@ -26,6 +26,20 @@ type faults struct {
 	fired string // the call that the fault hit
 	dead  bool
 	kill  context.CancelFunc // ends what runs in the process that crashes
+
+	away  map[backup.Kind]func() bool // who is not there, by the kind of the error that tells
+	asked map[backup.Kind]int         // calls, whether or not they were answered
+}
+
+// gone counts the call and tells whether the one who is asked is not there.
+func (f *faults) gone(kind backup.Kind) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.away[kind] == nil {
+		return false
+	}
+	f.asked[kind]++
+	return f.away[kind]()
 }
 
 func (f *faults) arm(next fault) {
@@ -75,6 +89,9 @@ func (f *faults) die() {
 func call[T any](f *faults, op string, kind backup.Kind, do func() (T, error)) (T, error) {
 	var none T
 	lost := backup.E(kind, "%s: no answer", op)
+	if f.gone(kind) {
+		return none, lost
+	}
 	hit, dead := f.hits(op)
 	switch {
 	case dead:

@@ -101,7 +101,7 @@ func (s FinishJob) done(ctx context.Context, job backup.Job, files []backup.File
 		now := s.Now() // a moment before the write: who has read that the deadline is over must not see it done
 		next, err := j.Finish(job.Attempt, sizeOf(files), now)
 		if backup.Is(err, backup.TimedOut) {
-			return j.Expire(j.LastError, now, s.Policy)
+			return j.Expire(lastKnown(j, files), now, s.Policy)
 		}
 		return next, err
 	})

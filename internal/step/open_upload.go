@@ -88,16 +88,32 @@ func (s OpenUpload) Handle(ctx context.Context, in OpenUploadIn) (OpenUploadOut,
 	if in.Caught != nil && out.Restarts >= backup.MaxRestarts {
 		return out, backup.E(in.Caught.Kind(), "begun anew %d times, the last time because: %s", out.Restarts, in.Caught.Detail())
 	}
-	pin, err := s.pin(ctx, job, in.File)
+	file, pin, err := s.ask(ctx, job, file)
+	if err == nil {
+		out, err = s.plan(ctx, job, file, pin, in, out)
+	}
+	if err == nil {
+		return out, nil
+	}
+	noteError(ctx, s.Files, backup.Guard(in.JobID, in.Attempt), in.File, err, s.Now())
 	if wait, ok := preparing(err, in.Polls); ok {
 		out.Next, out.WaitSeconds, out.Polls, out.Caught = NextWait, wait, in.Polls+1, in.Caught
 		return out, nil
 	}
-	if err != nil {
-		noteTrouble(ctx, s.Files, backup.Guard(in.JobID, in.Attempt), in.File, err, s.Now())
-		return out, err
+	return out, err
+}
+
+// ask asks for the pin and notes a question that hangs. It returns the file as it is afterwards.
+func (s OpenUpload) ask(ctx context.Context, job backup.Job, file backup.File) (backup.File, backup.Pin, error) {
+	stop := whileHanging(func() {
+		hangs := backup.E(backup.ProviderTimeout, "provider %s has not answered for %s and is waited for", file.Name, noteAfter)
+		noteError(ctx, s.Files, backup.Guard(job.JobID, job.Attempt), file.Name, hangs, s.Now())
+	})
+	pin, err := s.pin(ctx, job, file.Name)
+	if stop() && err == nil {
+		file, err = getFile(ctx, s.Files, job.JobID, file.Name)
 	}
-	return s.plan(ctx, job, file, pin, in, out)
+	return file, pin, err
 }
 
 // nextAfterUpload is where a file goes whose parts are all in the storage; "" for any other file.
@@ -183,7 +199,7 @@ func (s OpenUpload) resume(ctx context.Context, file backup.File, in OpenUploadI
 	return advanceFile(ctx, s.Files, backup.Guard(in.JobID, in.Attempt), in.File, func(f backup.File) (backup.File, error) {
 		if in.Caught != nil && f.Rev == file.Rev {
 			f.Restarts++
-			f.Trouble, f.UpdatedAt = nil, s.Now()
+			f.LastError, f.UpdatedAt = nil, s.Now()
 			return f, nil
 		}
 		return f.Resume(in.Attempt, s.Now())

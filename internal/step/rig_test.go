@@ -168,6 +168,12 @@ func (r *rig) execute(jobID string, attempt int) asl.Result {
 
 func (r *rig) executeWith(handlers map[string]asl.Handler, jobID string, attempt int) asl.Result {
 	r.Helper()
+	return r.executeOn(handlers, jobID, attempt, func(context.Context, time.Duration) {})
+}
+
+// executeOn lets the machine's waits pass by sleep.
+func (r *rig) executeOn(handlers map[string]asl.Handler, jobID string, attempt int, sleep func(context.Context, time.Duration)) asl.Result {
+	r.Helper()
 	machine, err := asl.Load(statemachine.Backup, handlers)
 	r.need(err)
 	input, err := json.Marshal(step.StartJobIn{JobID: jobID, Attempt: attempt})
@@ -175,9 +181,7 @@ func (r *rig) executeWith(handlers map[string]asl.Handler, jobID string, attempt
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	r.faults.kill = cancel
-	return machine.Run(ctx, asl.Execution{Name: backup.ExecutionName(jobID, attempt), Input: input}, asl.Options{
-		Sleep: func(context.Context, time.Duration) {},
-	})
+	return machine.Run(ctx, asl.Execution{Name: backup.ExecutionName(jobID, attempt), Input: input}, asl.Options{Sleep: sleep})
 }
 
 // The world around.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/sitevault/sitevault/internal/asl"
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/backuptest"
 	"github.com/sitevault/sitevault/internal/step"
 )
 
@@ -159,4 +160,55 @@ func TestFailingCleanupIsTold(t *testing.T) {
 		}
 		r.wantNothingLeft(job)
 	}
+}
+
+// Whoever is away for up to an hour costs no backup its night: it ends done by itself within the deadline of its first
+// attempt, and nothing that was stored is moved again. While the storage is away next to nothing is fetched for it.
+func TestOutage(t *testing.T) {
+	contents := map[string]backuptest.Content{"files": backuptest.ZipOf(1, 2*backup.BasePartSizeBytes), "database": backuptest.ZipOf(2, 40_000)}
+	for _, kind := range []backup.Kind{backup.StorageUnavailable, backup.ProviderUnavailable} {
+		for _, minutes := range []time.Duration{1, 10, 60} {
+			r := newRig(t)
+			r.policy, r.single = backup.DefaultPolicy(), backup.BasePartSizeBytes
+			r.site(contents)
+			job := r.created()
+			began := r.now()
+			ends := began.Add(minutes * time.Minute)
+			refused := 0
+			r.faults.asked = map[backup.Kind]int{}
+			r.faults.away = map[backup.Kind]func() bool{kind: func() bool {
+				away := r.faults.asked[kind] > 3 && r.now().Before(ends)
+				if away {
+					refused++
+				}
+				return away
+			}}
+			tries := r.untilEnded(job.JobID)
+			r.faults.away = nil
+			r.wantDone(job.JobID, contents)
+			if refused == 0 || r.now().Before(ends) || (minutes == 60 && tries < 3) {
+				t.Errorf("%s away for %d min: refused %d, %d tries", kind, minutes, refused, tries)
+			}
+			if last := r.job(job.JobID); !last.FinishedAt.Before(began.Add(r.policy.JobTimeout)) || last.FinishedAt.Sub(ends) > r.policy.MaxPause+5*time.Minute {
+				t.Errorf("%s away for %d min: done at %s, %s after the outage", kind, minutes, last.FinishedAt, last.FinishedAt.Sub(ends))
+			}
+			if fetches, ideal := r.exports.fetches(), 3; kind == backup.StorageUnavailable && fetches > 2*ideal {
+				t.Errorf("storage away for %d min: %d ranges fetched, %d without", minutes, fetches, ideal)
+			}
+			t.Logf("%s away for %d min: %d tries, %d requests refused, %d ranges fetched", kind, minutes, tries, refused, r.exports.fetches())
+		}
+	}
+}
+
+// untilEnded runs the job's attempts as the sweeper starts them, on a clock that the waits of the machine put forward.
+func (r *rig) untilEnded(jobID string) (tries int) {
+	r.Helper()
+	for job := r.job(jobID); job.Active(); job = r.job(jobID) {
+		if wait := job.NextTryAt.Sub(r.now()); job.WaitsToTry() && wait > 0 {
+			r.passes(wait)
+		}
+		tries++
+		r.executeOn(r.handlers(), jobID, job.Attempt, func(_ context.Context, d time.Duration) { r.passes(d) })
+	}
+	return tries
 }
