@@ -21,6 +21,7 @@ func main() {
 		Objects:   storage,
 		Tickets:   store,
 		Identify:  apigateway.Caller(s.Now),
+		Admit:     store.Admit,
 		Secret:    s.NewRandom,
 		SocketURL: s.SocketURL(),
 		Now:       s.Now,

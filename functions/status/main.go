@@ -19,6 +19,7 @@ func main() {
 		Status:   s.Status(store),
 		Objects:  s.Storage(ctx),
 		Identify: apigateway.Caller(s.Now),
+		Admit:    store.Admit,
 		Now:      s.Now,
 		Version:  s.Version(),
 		Log:      s.Log,

@@ -163,7 +163,7 @@ func jobFunctions(c Config) []Function {
 		},
 		{
 			Name: status, MemoryMiB: 512, Timeout: 10 * time.Second, Reads: reads(storage, of(ServiceVersion)),
-			Grants: readRows.and(listJobs, signLinks),
+			Grants: readRows.and(listJobs, countRequests, signLinks),
 			Why:    "A person waits; more memory starts faster. A read that takes 10 s is stuck.",
 		},
 		{

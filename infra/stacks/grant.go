@@ -79,6 +79,8 @@ var (
 	writeTickets = set{allow(TheTable, "dynamodb:PutItem")}
 	takeTickets  = set{allow(TheTable, "dynamodb:DeleteItem")}
 
+	countRequests = set{allow(TheTable, "dynamodb:UpdateItem")}
+
 	openSockets      = set{allow(TheTable, "dynamodb:PutItem")}
 	readSockets      = set{allow(TheTable, "dynamodb:Query")}
 	subscribeSockets = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")}

@@ -42,6 +42,7 @@ const (
 	watchType  = "watch"
 	pushType   = "push"
 	usageType  = "usage"
+	rateType   = "rate"
 )
 
 // Table is the table as the store expects it. Its TTL on TTLAttribute is switched on by a call of its own.
