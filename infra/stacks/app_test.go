@@ -173,7 +173,7 @@ func many(value any) []any {
 func TestNoUnexplainedWildcard(t *testing.T) {
 	patterns := []string{
 		`/*"]]}`, // objects, schedules, secrets
-		`/v1/POST/@connections/*"]]}`, `:*"]]}`,
+		`/v1/POST/@connections/*"]]}`, `/v1/DELETE/@connections/*"]]}`, `:*"]]}`,
 	}
 	for _, synthesis := range []func() (deployment, error){standard, foreign} {
 		d := synthesised(t, synthesis)

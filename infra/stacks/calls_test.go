@@ -356,6 +356,7 @@ var permissions = map[string][]need{
 
 	"eventbridge.PutEvents":                    needs(stacks.Bus, "events:PutEvents"),
 	"secretsmanager.GetSecretValue":            needs(stacks.Secrets, "secretsmanager:GetSecretValue"),
+	"apigatewaymanagementapi.DeleteConnection": needs(stacks.Connections, "execute-api:ManageConnections"),
 	"apigatewaymanagementapi.PostToConnection": needs(stacks.Connections, "execute-api:ManageConnections"),
 	"apigatewaymanagementapi.DeleteConnection": needs(stacks.Connections, "execute-api:ManageConnections"),
 }

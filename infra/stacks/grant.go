@@ -46,7 +46,7 @@ var Wildcards = map[Resource]Wildcard{
 	},
 	Executions:  {"An execution's ARN ends with the id of its backup.", `/^Resource::arn:.*:states:.*:execution:<Machine[0-9A-F]+\.Name>:\*$/`},
 	Schedules:   {"A schedule's ARN ends with a name made of the user's and the site's id.", `/^Resource::arn:.*:scheduler:.*:schedule\/<Schedules>\/\*$/`},
-	Connections: {"API Gateway names a socket's resource by its connection id.", `/^Resource::arn:.*:execute-api:.*\/v1\/POST\/@connections\/\*$/`},
+	Connections: {"API Gateway names a socket's resource by its connection id.", `/^Resource::arn:.*:execute-api:.*\/v1\/(POST|DELETE)\/@connections\/\*$/`},
 	Secrets: {
 		"A secret's ARN ends with the user's id, the secret's name and six random characters.",
 		`/^Resource::arn:.*:secretsmanager:.*:secret:[a-z0-9-]+\/\*$/`,

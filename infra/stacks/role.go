@@ -94,10 +94,13 @@ func (a *App) arns(f Function) map[Resource][]string {
 		Bus:          {*a.bus.EventBusArn()},
 		Schedules:    {a.arn("scheduler", "schedule", "/", *a.schedules.Ref()+"/*")},
 		ScheduleRole: {*a.scheduleRole.RoleArn()},
-		Connections:  {a.arn("execute-api", *a.Socket.ApiId(), "/", StageName+"/POST/@connections/*")},
-		Secrets:      {a.arn("secretsmanager", "secret", ":", a.config.Name+"/*")},
-		LogStreams:   {*a.logs[f.Name].LogGroupArn()},
-		Everything:   {"*"},
+		Connections: {
+			a.arn("execute-api", *a.Socket.ApiId(), "/", StageName+"/POST/@connections/*"),
+			a.arn("execute-api", *a.Socket.ApiId(), "/", StageName+"/DELETE/@connections/*"),
+		},
+		Secrets:    {a.arn("secretsmanager", "secret", ":", a.config.Name+"/*")},
+		LogStreams: {*a.logs[f.Name].LogGroupArn()},
+		Everything: {"*"},
 	}
 	if queue := a.DeadLetters[f.Name]; queue != nil {
 		arns[DeadLetters] = []string{*queue.QueueArn()}

@@ -21,7 +21,7 @@ func (s server) registerTickets(api huma.API) {
 // Ticket opens one socket.
 type Ticket struct {
 	Ticket    string    `json:"ticket" doc:"Goes into the query of the socket's URL"`
-	SocketURL string    `json:"socketUrl" doc:"Where the socket is, absolute or relative to the service's address" example:"/ws"`
+	SocketURL string    `json:"socketUrl" doc:"Where the socket is, absolute or relative to the service's address. It ends when the token expires that the ticket was got with" example:"/ws"`
 	ExpiresAt time.Time `json:"expiresAt"`
 }
 
@@ -30,8 +30,9 @@ type ticketOut struct{ Body Ticket }
 const ticketLife = 30 * time.Second
 
 func (s server) createTicket(ctx context.Context, _ *struct{}) (*ticketOut, error) {
-	secret, expires := s.Secret(), s.Now().Add(ticketLife)
-	if err := s.Tickets.PutTicket(ctx, backup.TicketDigest(secret), backup.Ticket{UserID: userOf(ctx), ExpiresAt: expires}); err != nil {
+	caller, secret, expires := callerOf(ctx), s.Secret(), s.Now().Add(ticketLife)
+	ticket := backup.Ticket{UserID: caller.UserID, ExpiresAt: expires, TokenExpiresAt: caller.ExpiresAt}
+	if err := s.Tickets.PutTicket(ctx, backup.TicketDigest(secret), ticket); err != nil {
 		return nil, err
 	}
 	return &ticketOut{Ticket{Ticket: secret, SocketURL: cmp.Or(s.SocketURL, "/ws"), ExpiresAt: expires.UTC()}}, nil

@@ -41,6 +41,8 @@ type Server struct {
 	bus        []BusEvent
 	secrets    map[string]string
 	sockets    map[string]*[]json.RawMessage
+	// disconnected are the messages of sockets that the service has ended
+	disconnected map[string][]json.RawMessage
 }
 
 // Fault is what the next call of an operation gets.
@@ -59,7 +61,7 @@ func New(tb testing.TB) *Server {
 	tb.Helper()
 	s := &Server{
 		table: minidyn.NewServer(), faults: map[string][]Fault{}, calls: map[string]int{}, executions: map[string]*Execution{},
-		schedules: map[string]Schedule{}, secrets: map[string]string{}, sockets: map[string]*[]json.RawMessage{},
+		schedules: map[string]Schedule{}, secrets: map[string]string{}, sockets: map[string]*[]json.RawMessage{}, disconnected: map[string][]json.RawMessage{},
 	}
 	server := httptest.NewServer(s)
 	tb.Cleanup(server.Close)
@@ -209,6 +211,9 @@ func (s *Server) route(r *http.Request, target string) (operation string, handle
 	}
 	if _, id, ok := strings.Cut(r.URL.Path, "/@connections/"); ok && r.Method == http.MethodPost {
 		return "PostToConnection", func(body []byte) answer { return s.postToConnection(id, body) }
+	}
+	if _, id, ok := strings.Cut(r.URL.Path, "/@connections/"); ok && r.Method == http.MethodDelete {
+		return "DeleteConnection", func([]byte) answer { return s.deleteConnection(id) }
 	}
 	return "", nil
 }

@@ -236,6 +236,24 @@ func (s *Server) Messages(id string) []json.RawMessage {
 	return slices.Clone(*s.sockets[id])
 }
 
+// Disconnected are what a socket had received when the service disconnected it; not ok: it did not.
+func (s *Server) Disconnected(id string) (messages []json.RawMessage, ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	messages, ok = s.disconnected[id]
+	return messages, ok
+}
+
+func (s *Server) deleteConnection(id string) answer {
+	socket := s.sockets[id]
+	if socket == nil {
+		return refuse(410, "GoneException")
+	}
+	s.disconnected[id] = *socket
+	delete(s.sockets, id)
+	return answer{status: 204}
+}
+
 // maxFrameBytes: https://docs.aws.amazon.com/apigateway/latest/developerguide/limits.html (read 2026-11).
 const maxFrameBytes = 32 << 10
 

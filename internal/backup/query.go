@@ -40,15 +40,16 @@ type Caller struct {
 
 // Ticket lets its bearer open one socket.
 type Ticket struct {
-	UserID    string
-	ExpiresAt time.Time
+	UserID         string
+	ExpiresAt      time.Time
+	TokenExpiresAt time.Time // of the token that it was got with, which ends the socket; zero: there is none
 }
 
 // Socket is one open socket of a user.
 type Socket struct {
 	SocketID  string // as API Gateway calls it
 	UserID    string
-	ExpiresAt time.Time // when it is closed at the latest
+	ExpiresAt time.Time // when it is closed at the latest: with the token that it was opened with
 }
 
 // Change is one committed write as a store reports it: the row before and after. Exactly one of the pairs is set; a

@@ -144,7 +144,7 @@ var ticketRules = []storeRule{
 
 func ticketOnce(c storeCase) {
 	const users = 16
-	want := backup.Ticket{UserID: "ada", ExpiresAt: storeEpoch.Add(time.Minute)}
+	want := backup.Ticket{UserID: "ada", ExpiresAt: storeEpoch.Add(time.Minute), TokenExpiresAt: storeEpoch.Add(time.Hour)}
 	c.need(c.store.PutTicket(c.Context(), "digest", want), "put ticket")
 	c.need(c.store.PutTicket(c.Context(), "other", want), "put another ticket")
 	got := make(chan backup.Ticket, users)

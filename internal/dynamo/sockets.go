@@ -141,14 +141,22 @@ func (s *Store) deleteAll(ctx context.Context, keys []key) error {
 	return nil
 }
 
-// Watchers lists the sockets that watch a job, at most maxWatchers.
-func (s *Store) Watchers(ctx context.Context, jobID string) (socketIDs []string, err error) {
+// Watchers lists the sockets that watch a job, at most maxWatchers, and apart those that have outlived their time: rows go
+// some time later.
+func (s *Store) Watchers(ctx context.Context, jobID string) (open, expired []string, err error) {
 	items, err := s.query(ctx, inPartition(watchers(jobID), "", "", ""), maxWatchers)
 	if err != nil {
-		return nil, failure(err, "list watchers of job %s", jobID)
+		return nil, nil, failure(err, "list watchers of job %s", jobID)
 	}
-	socketIDs, err = unmarshalAll(items, func(r watchRow) string { return r.SK })
-	return socketIDs, failure(err, "list watchers of job %s", jobID)
+	rows, err := unmarshalAll(items, func(r watchRow) watchRow { return r })
+	for _, r := range rows {
+		if s.now().Before(time.Unix(r.TTL, 0)) {
+			open = append(open, r.SK)
+		} else {
+			expired = append(expired, r.SK)
+		}
+	}
+	return open, expired, failure(err, "list watchers of job %s", jobID)
 }
 
 // ClaimPush takes the right to push a job's state with the number seq, and returns the number of the push before, 0 for

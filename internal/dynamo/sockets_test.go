@@ -30,7 +30,7 @@ func open(t *testing.T, store *dynamo.Store, id string) backup.Socket {
 
 func wantWatchers(t *testing.T, store *dynamo.Store, jobID string, want ...string) {
 	t.Helper()
-	got, err := store.Watchers(t.Context(), jobID)
+	got, _, err := store.Watchers(t.Context(), jobID)
 	if err != nil || !slices.Equal(got, want) {
 		t.Errorf("job %s is watched by %q, %v; want %q", jobID, got, err, want)
 	}

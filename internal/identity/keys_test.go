@@ -175,14 +175,18 @@ func TestOIDCRefuses(t *testing.T) {
 		return url
 	}
 	for name, issuer := range map[string]struct{ url, says string }{
-		"no configuration":   {elsewhere.URL + "/other", "404"},
-		"another name":       {serve(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusFound) }), "did not match"},
-		"hangs":              {serve(hang), "deadline exceeded"},
-		"its keys hang":      {discovery(serve(hang)), "deadline exceeded"},
-		"no keys":            {discovery(serve(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) })), "no key"},
-		"keys by http":       {discovery("http://issuer.invalid/keys"), "https"},
-		"redirected to http": {serve(func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "http://issuer.invalid/", http.StatusFound) }), "https"},
-		"by http":            {"http://issuer.example", "https"},
+		"no configuration": {elsewhere.URL + "/other", "404"},
+		"another name": {serve(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, elsewhere.URL+r.URL.Path, http.StatusFound)
+		}), "did not match"},
+		"hangs":         {serve(hang), "deadline exceeded"},
+		"its keys hang": {discovery(serve(hang)), "deadline exceeded"},
+		"no keys":       {discovery(serve(func(w http.ResponseWriter, _ *http.Request) { fmt.Fprint(w, `{}`) })), "no key"},
+		"keys by http":  {discovery("http://issuer.invalid/keys"), "https"},
+		"redirected to http": {serve(func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, "http://issuer.invalid/", http.StatusFound)
+		}), "https"},
+		"by http": {"http://issuer.example", "https"},
 		"by http, an address beside the loopback ones": {"http://127.0.0.1.nip.example", "https"},
 		"not a URL":    {"issuer.example", "https"},
 		"another kind": {"ftp://127.0.0.1/", "https"},

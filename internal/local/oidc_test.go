@@ -1,22 +1,27 @@
 package local_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"errors"
 	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/go-jose/go-jose/v4"
 
 	"github.com/sitevault/sitevault/internal/api"
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/backuptest"
+	"github.com/sitevault/sitevault/internal/client"
 	"github.com/sitevault/sitevault/internal/e2e"
 	"github.com/sitevault/sitevault/internal/local"
+	"github.com/sitevault/sitevault/internal/push"
 )
 
 // signedIn is the config of a service with sign-in.
@@ -86,6 +91,43 @@ func TestIssuerOutage(t *testing.T) {
 	}
 	if r := known.Call(http.MethodGet, "/site", nil); r.Status != http.StatusOK {
 		t.Errorf("a known key: %d %s", r.Status, r.Body)
+	}
+}
+
+// A socket ends with the token that opened it, with a code that says so; whoever watches then hears that the token has
+// expired.
+func TestSocketEndsWithItsToken(t *testing.T) {
+	i, storage := backuptest.NewIssuer(t), e2e.NewStorage(t)
+	s := e2e.Start(t, signedIn(t, i, storage))
+	export := e2e.NewExport(t, 1, 2)
+	held := export.HoldBefore(e2e.Is(e2e.Range(e2e.Offset(1))))
+	defer held.Release()
+	as := s.As("Bearer " + i.Token("ada"))
+	as.PutSite("shop", e2e.Exports{"files": export})
+	jobID := as.Create("shop")
+	held.Reached(t)
+	claims := i.Claims("ada")
+	claims["exp"] = time.Now().Add(3 * time.Second).Unix()
+	short := i.Sign(claims)
+	ticket := e2e.Into[api.Ticket](s.As("Bearer "+short), http.StatusCreated, http.MethodPost, "/ticket", nil)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	socket, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.URL, "http")+"/ws?ticket="+ticket.Ticket, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer socket.CloseNow()
+	c, err := client.New(client.Config{Server: s.URL, Token: short})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := 0
+	_, err = c.Watch(ctx, jobID, func(api.BackupDetail) { shown++ })
+	if refused, ok := errors.AsType[*client.Error](err); !ok || shown == 0 || refused.Problem.Kind != backup.Unauthenticated || !strings.Contains(err.Error(), "expired") {
+		t.Errorf("the watch ended with %v after %d states", err, shown)
+	}
+	if _, _, err := socket.Read(ctx); websocket.CloseStatus(err) != push.StatusUnauthorized {
+		t.Errorf("the socket ended with %v", err)
 	}
 }
 

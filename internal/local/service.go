@@ -205,7 +205,7 @@ func (s *Service) openAPI(ctx context.Context) error {
 		Objects: s.storage, Tickets: s.store, Identify: identify, Admit: rate.New(s.config.Quotas.Requests, s.config.Now).Admit, Secret: rand.Text, Now: s.now, Version: s.config.Version, Log: s.config.Log,
 	}))
 	sockets, closeSockets := context.WithCancel(context.Background())
-	mux.Handle("/ws", until(sockets, push.Socket{Hub: s.hub, Status: s.status, Quotas: s.config.Quotas, Take: s.takeTicket, Log: s.config.Log}))
+	mux.Handle("/ws", until(sockets, push.Socket{Hub: s.hub, Status: s.status, Quotas: s.config.Quotas, Take: s.takeTicket, Now: s.config.Now, Log: s.config.Log}))
 	s.server = httpserver.New(s.guarded(mux), s.config.Log)
 	s.server.RegisterOnShutdown(closeSockets)
 	return nil

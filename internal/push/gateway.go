@@ -20,9 +20,10 @@ import (
 // On AWS the sockets belong to API Gateway and to no process of ours: rows say who watches what (Watching), each message
 // is a call to API Gateway (Gateway), and whoever hears of a change pushes it (Pusher).
 
-// Sender sends one message to a socket; NotFound when the socket is gone.
+// Sender speaks to a socket; NotFound when the socket is gone.
 type Sender interface {
 	Send(ctx context.Context, socketID string, message any) error
+	Disconnect(ctx context.Context, socketID string) error
 }
 
 // Gateway sends through the management API of an API Gateway stage.
@@ -44,19 +45,31 @@ func (g Gateway) Send(ctx context.Context, socketID string, message any) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	_, err = g.Client.PostToConnection(ctx, &apigatewaymanagementapi.PostToConnectionInput{ConnectionId: &socketID, Data: body})
+	return failure(err, "message to")
+}
+
+// Disconnect implements Sender.
+func (g Gateway) Disconnect(ctx context.Context, socketID string) error {
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	_, err := g.Client.DeleteConnection(ctx, &apigatewaymanagementapi.DeleteConnectionInput{ConnectionId: &socketID})
+	return failure(err, "disconnect")
+}
+
+func failure(err error, operation string) error {
 	if _, gone := errors.AsType[*types.GoneException](err); gone {
 		return backup.E(backup.NotFound, "the socket is gone")
 	}
 	if err != nil {
-		return fmt.Errorf("message to a socket: %w", err)
+		return fmt.Errorf("%s a socket: %w", operation, err)
 	}
 	return nil
 }
 
 // Watching keeps who watches what; dynamo.Store does.
 type Watching interface {
-	// Watchers lists the ids of the sockets that watch a job.
-	Watchers(ctx context.Context, jobID string) ([]string, error)
+	// Watchers lists the ids of the sockets that watch a job, and apart those whose token has expired.
+	Watchers(ctx context.Context, jobID string) (open, expired []string, err error)
 	// ClaimPush takes the right to push the state with the number seq, and returns the number of the push before. With
 	// a pace it is refused too soon after that one.
 	ClaimPush(ctx context.Context, jobID string, seq int64, now time.Time, pace time.Duration) (prev int64, ok bool, err error)
@@ -80,7 +93,9 @@ const maxSending = 16
 // A job that nobody watches costs one query.
 func (p Pusher) Push(ctx context.Context, jobID string, urgent bool, read func(ctx context.Context) (step.View, error)) (failed int, err error) {
 	// Whoever begins to watch after this look reads the state by itself, and no older one than is pushed here.
-	if watchers, err := p.Watching.Watchers(ctx, jobID); err != nil || len(watchers) == 0 {
+	watchers, expired, err := p.Watching.Watchers(ctx, jobID)
+	p.expire(ctx, expired)
+	if err != nil || len(watchers) == 0 {
 		return 0, err
 	}
 	view, err := read(ctx)
@@ -96,11 +111,43 @@ func (p Pusher) Push(ctx context.Context, jobID string, urgent bool, read func(c
 		return 0, err
 	}
 	// Whoever has come since the first look may have read an older state than this one.
-	watchers, err := p.Watching.Watchers(ctx, jobID)
+	watchers, _, err = p.Watching.Watchers(ctx, jobID)
 	if err != nil {
 		return 0, err
 	}
 	return p.send(ctx, watchers, NewMessage(view, prev)), nil
+}
+
+// expire ends sockets. One that it cannot end is told nothing either, and the next push tries again.
+func (p Pusher) expire(ctx context.Context, socketIDs []string) {
+	var group errgroup.Group
+	group.SetLimit(maxSending)
+	for _, id := range socketIDs {
+		group.Go(func() error {
+			if err := expire(ctx, p.Sender, p.Watching, id); err != nil {
+				p.Log.WarnContext(ctx, "end of a socket", "error", err)
+			}
+			return nil
+		})
+	}
+	_ = group.Wait() // its functions return no errors
+}
+
+// closer forgets sockets, as Watching and Sockets do.
+type closer interface {
+	CloseSocket(ctx context.Context, socketID string) error
+}
+
+// expire ends a socket whose token has expired: the client hears why, is disconnected and forgotten.
+func expire(ctx context.Context, sender Sender, sockets closer, socketID string) error {
+	err := sender.Send(ctx, socketID, Refusal{Type: "error", Kind: backup.Unauthenticated, Message: errExpired.Error()})
+	if err == nil {
+		err = sender.Disconnect(ctx, socketID)
+	}
+	if err != nil && !backup.Is(err, backup.NotFound) {
+		return err
+	}
+	return sockets.CloseSocket(ctx, socketID)
 }
 
 func (p Pusher) send(ctx context.Context, socketIDs []string, m Message) int {

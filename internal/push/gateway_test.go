@@ -96,6 +96,40 @@ func (g *gateway) push(jobID string, urgent bool) (failed int) {
 	return failed
 }
 
+// A socket whose token has expired is told nothing more of a job: at the next push and at the next request of its client it
+// hears why, is disconnected and forgotten. Others go on.
+func TestGatewayEndsExpiredSockets(t *testing.T) {
+	g := newGateway(t)
+	job := g.job(1)
+	for id, life := range map[string]time.Duration{"pushed": time.Minute, "asks": time.Minute, "lasting": time.Hour} {
+		g.server.OpenSocket(id)
+		if err := g.store.OpenSocket(t.Context(), backup.Socket{SocketID: id, UserID: "ada", ExpiresAt: epoch.Add(life)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, id := range []string{"pushed", "lasting"} {
+		g.say(id, `{"action":"subscribe","jobId":%q}`, job.JobID)
+	}
+	g.clock = epoch.Add(time.Minute)
+	g.change(job.JobID)
+	if failed := g.push(job.JobID, true); failed > 0 {
+		t.Errorf("%d messages failed", failed)
+	}
+	g.say("asks", `{"action":"subscribe","jobId":%q}`, job.JobID)
+	for id, want := range map[string]int{"pushed": 2, "asks": 1} {
+		messages, gone := g.server.Disconnected(id)
+		if !gone || len(messages) != want || !strings.Contains(string(messages[want-1]), `"kind":"Unauthenticated"`) {
+			t.Errorf("%s: disconnected %t after %s", id, gone, messages)
+		}
+	}
+	if open, expired, err := g.store.Watchers(t.Context(), job.JobID); err != nil || len(open) != 1 || len(expired) != 0 {
+		t.Errorf("watched by %v, %v, %v", open, expired, err)
+	}
+	if got := g.received("lasting"); got != "backup 0<1, backup 0<2" {
+		t.Errorf("the other received %s", got)
+	}
+}
+
 // received are the messages of a socket as "type seq<prev", or "error <kind>".
 func (g *gateway) received(id string) string {
 	g.Helper()
@@ -199,7 +233,7 @@ func TestGatewayFailures(t *testing.T) {
 	}
 	g.push(one.JobID, true)
 	for _, jobID := range []string{one.JobID, two.JobID} {
-		if watchers, err := g.store.Watchers(t.Context(), jobID); err != nil || len(watchers) != 19 {
+		if watchers, _, err := g.store.Watchers(t.Context(), jobID); err != nil || len(watchers) != 19 {
 			t.Errorf("%d watchers, %v", len(watchers), err)
 		}
 	}
@@ -222,10 +256,12 @@ func TestGatewayRefusals(t *testing.T) {
 	if got := g.received("e"); got != "error NotFound" {
 		t.Errorf("another's job: %s", got)
 	}
-	if err := g.requests.Serve(t.Context(), "unknown", []byte(`{}`)); !backup.Is(err, backup.NotFound) {
-		t.Errorf("an unknown socket: %v", err)
+	g.server.OpenSocket("unknown")
+	g.say("unknown", `{"action":"subscribe","jobId":%q}`, job.JobID)
+	if _, gone := g.server.Disconnected("unknown"); !gone {
+		t.Error("a socket without a row is not disconnected")
 	}
-	if watchers, err := g.store.Watchers(t.Context(), job.JobID); err != nil || len(watchers) != 0 {
+	if watchers, _, err := g.store.Watchers(t.Context(), job.JobID); err != nil || len(watchers) != 0 {
 		t.Errorf("watched by %q, %v", watchers, err)
 	}
 }
@@ -249,7 +285,7 @@ func TestGatewayAnswerLost(t *testing.T) {
 	g.connect("a", "ada")
 	g.server.CloseSocket("a")
 	g.say("a", `{"action":"subscribe","jobId":%q}`, job.JobID)
-	if watchers, err := g.store.Watchers(t.Context(), job.JobID); err != nil || len(watchers) != 0 {
+	if watchers, _, err := g.store.Watchers(t.Context(), job.JobID); err != nil || len(watchers) != 0 {
 		t.Errorf("watched by %q, %v", watchers, err)
 	}
 	g.connect("b", "ada")

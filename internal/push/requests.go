@@ -12,7 +12,7 @@ import (
 
 // Sockets keeps the open sockets; dynamo.Store does.
 type Sockets interface {
-	// GetSocket fails with NotFound when the socket is not open.
+	// GetSocket fails with NotFound when the socket is not open, or its token has expired.
 	GetSocket(ctx context.Context, socketID string) (backup.Socket, error)
 	// Watch is refused with InvalidRequest when the socket watches limit jobs already. Watching again changes nothing.
 	Watch(ctx context.Context, socket backup.Socket, jobID string, limit int) error
@@ -31,6 +31,9 @@ type Requests struct {
 // Serve answers one message of a socket. What cannot be met is refused by a message, not by an error.
 func (s Requests) Serve(ctx context.Context, socketID string, body []byte) error {
 	socket, err := s.Sockets.GetSocket(ctx, socketID)
+	if backup.Is(err, backup.NotFound) {
+		return expire(ctx, s.Sender, s.Sockets, socketID)
+	}
 	if err != nil {
 		return err
 	}

@@ -42,6 +42,7 @@ type Socket struct {
 	Status step.Status
 	Quotas backup.Quotas
 	Take   func(ctx context.Context, ticket string) (backup.Ticket, error)
+	Now    func() time.Time
 	Log    *slog.Logger
 }
 
@@ -65,7 +66,17 @@ func (s Socket) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer conn.CloseNow()
 	conn.SetReadLimit(maxRequestBytes)
 	c := client{Socket: s, conn: conn, userID: ticket.UserID, out: make(chan Message, queuedMessages), refused: make(chan Refusal, 8)}
-	c.run(r.Context())
+	ctx, cancel := s.whileValid(r.Context(), ticket)
+	defer cancel()
+	c.run(ctx)
+}
+
+// whileValid ends with the token that the ticket was got with.
+func (s Socket) whileValid(ctx context.Context, t backup.Ticket) (context.Context, context.CancelFunc) {
+	if t.TokenExpiresAt.IsZero() {
+		return context.WithCancel(ctx)
+	}
+	return context.WithTimeoutCause(ctx, t.TokenExpiresAt.Sub(s.Now()), errExpired)
 }
 
 // client is one connected socket.
@@ -78,7 +89,13 @@ type client struct {
 	slow    context.CancelCauseFunc
 }
 
-var errSlow = errors.New("too slow; connect again")
+// StatusUnauthorized closes a socket whose token has expired. It is of the range that RFC 6455 leaves to applications.
+const StatusUnauthorized websocket.StatusCode = 4401
+
+var (
+	errSlow    = errors.New("too slow; connect again")
+	errExpired = errors.New("the token has expired; get a ticket with a new one")
+)
 
 func (c *client) run(ctx context.Context) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -167,11 +184,14 @@ func (c *client) write(ctx context.Context) {
 }
 
 func (c *client) goodbye(cause error) {
-	if errors.Is(cause, errSlow) {
+	switch {
+	case errors.Is(cause, errSlow):
 		c.conn.Close(websocket.StatusTryAgainLater, cause.Error())
-		return
+	case errors.Is(cause, errExpired):
+		c.conn.Close(StatusUnauthorized, cause.Error())
+	default:
+		c.conn.Close(websocket.StatusGoingAway, "")
 	}
-	c.conn.Close(websocket.StatusGoingAway, "")
 }
 
 func (c *client) send(ctx context.Context, v any) error {

@@ -38,7 +38,7 @@ func newSockets(t *testing.T) *sockets {
 	s := &sockets{T: t, store: backuptest.NewMemoryStore()}
 	status := step.Status{Jobs: s.store, Files: s.store, Now: func() time.Time { return epoch }}
 	s.hub = push.NewHub(status.Read)
-	server := httptest.NewServer(push.Socket{Hub: s.hub, Status: status, Take: s.take, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	server := httptest.NewServer(push.Socket{Hub: s.hub, Status: status, Take: s.take, Now: func() time.Time { return epoch }, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	s.url = "ws" + strings.TrimPrefix(server.URL, "http")
 	t.Cleanup(server.Close)
 	t.Cleanup(s.hub.Close)
@@ -164,6 +164,31 @@ func TestSocketTicket(t *testing.T) {
 		if err == nil || res == nil || res.StatusCode != http.StatusUnauthorized {
 			t.Errorf("%s ticket: %v", name, err)
 		}
+	}
+}
+
+// A socket ends with the token that its ticket was got with, and says so; one without a token goes on.
+func TestSocketEndsWithItsToken(t *testing.T) {
+	s := newSockets(t)
+	lasting := s.dial("ada")
+	ticket := backup.Ticket{UserID: "ada", ExpiresAt: epoch.Add(time.Minute), TokenExpiresAt: epoch.Add(50 * time.Millisecond)}
+	if err := s.store.PutTicket(t.Context(), "short", ticket); err != nil {
+		t.Fatal(err)
+	}
+	conn, _, err := websocket.Dial(t.Context(), s.url+"?ticket=short", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.CloseNow() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // only a broken server takes that long
+	defer cancel()
+	_, _, err = conn.Read(ctx)
+	if closed, ok := errors.AsType[websocket.CloseError](err); !ok || closed.Code != push.StatusUnauthorized || !strings.Contains(closed.Reason, "expired") {
+		t.Errorf("ended with %v", err)
+	}
+	s.send(lasting, "dance", "")
+	if a := s.receive(lasting); a.Kind != backup.InvalidRequest {
+		t.Errorf("a socket without a token: %+v", a)
 	}
 }
 

@@ -143,6 +143,8 @@ DELETE FROM parts WHERE NOT EXISTS (SELECT 1 FROM files
 	WHERE files.job_id = parts.job_id AND files.name = parts.file AND files.upload_id = parts.upload_id AND files.status <> 'done');
 `, `
 ALTER TABLE files RENAME COLUMN trouble TO last_error;
+`, `
+ALTER TABLE tickets ADD COLUMN token_expires_at INTEGER;
 `}
 
 // migrate brings the database up to this program's version, one transaction a step.

@@ -190,7 +190,7 @@ func TestAuthorizeSocket(t *testing.T) {
 	h := apigateway.AuthorizeSocket(func(_ context.Context, ticket string) (backup.Ticket, error) {
 		switch ticket {
 		case "good":
-			return backup.Ticket{UserID: "ada"}, nil
+			return backup.Ticket{UserID: "ada", TokenExpiresAt: epoch}, nil
 		case "down":
 			return backup.Ticket{}, backup.E(backup.StoreUnavailable, "no answer")
 		}
@@ -198,7 +198,7 @@ func TestAuthorizeSocket(t *testing.T) {
 	})
 	const arn = "arn:aws:execute-api:eu-central-1:123456789012:abc/v1/$connect"
 	answer, failure := call[events.APIGatewayCustomAuthorizerResponse](t, h, `{"type":"REQUEST","methodArn":"`+arn+`","queryStringParameters":{"ticket":"good"},"requestContext":{"connectionId":"c="}}`)
-	if failure != "" || answer.Context["userId"] != "ada" || answer.PolicyDocument.Statement[0].Resource[0] != arn {
+	if failure != "" || answer.Context["userId"] != "ada" || answer.Context["expiresAt"] != "1772332200" || answer.PolicyDocument.Statement[0].Resource[0] != arn {
 		t.Errorf("%+v %s", answer, failure)
 	}
 	for query, want := range map[string]string{
@@ -210,7 +210,7 @@ func TestAuthorizeSocket(t *testing.T) {
 	}
 }
 
-// A socket is opened for the user whom the authorizer names, for as long as API Gateway keeps it; what it sends is handed
+// A socket is opened for the user whom the authorizer names, for as long as API Gateway keeps it and the token is valid; what it sends is handed
 // on; its end closes it.
 func TestSocketEvents(t *testing.T) {
 	var told []string
@@ -232,7 +232,10 @@ func TestSocketEvents(t *testing.T) {
 		status  int
 		failure string
 	}{
-		{connect, `{"requestContext":{"connectionId":"c=","authorizer":{"userId":"ada"}}}`, 200, ""},
+		{connect, `{"requestContext":{"connectionId":"c=","authorizer":{"userId":"ada","expiresAt":"1772339401"}}}`, 200, ""},
+		{connect, `{"requestContext":{"connectionId":"s=","authorizer":{"userId":"ada","expiresAt":"1772332260"}}}`, 200, ""},
+		{connect, `{"requestContext":{"connectionId":"d=","authorizer":{"userId":"ada","expiresAt":"1772332200"}}}`, 401, ""},
+		{connect, `{"requestContext":{"connectionId":"d=","authorizer":{"userId":"ada"}}}`, 401, ""},
 		{connect, `{"requestContext":{"connectionId":"d=","authorizer":{"principalId":"eve"}}}`, 401, ""},
 		{connect, `{"requestContext":{"connectionId":"d="}}`, 401, ""},
 		{message, `{"requestContext":{"connectionId":"c="},"body":"{}"}`, 200, ""},
@@ -244,7 +247,7 @@ func TestSocketEvents(t *testing.T) {
 			t.Errorf("%s: %d %s", step.event, answer.StatusCode, failure)
 		}
 	}
-	if got, want := strings.Join(told, "; "), "open c= of ada for 2h0m0s; c= says {}; c= says hi; close c="; got != want {
+	if got, want := strings.Join(told, "; "), "open c= of ada for 2h0m0s; open s= of ada for 1m0s; c= says {}; c= says hi; close c="; got != want {
 		t.Errorf("told %s", got)
 	}
 }

@@ -45,7 +45,7 @@ func AuthorizeSocket(take func(ctx context.Context, ticket string) (backup.Ticke
 		if err != nil {
 			return events.APIGatewayCustomAuthorizerResponse{}, err
 		}
-		return allow(backup.Caller{UserID: ticket.UserID}, e.MethodArn), nil
+		return allow(backup.Caller{UserID: ticket.UserID, ExpiresAt: ticket.TokenExpiresAt}, e.MethodArn), nil
 	})
 }
 

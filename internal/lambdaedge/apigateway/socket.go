@@ -23,16 +23,20 @@ type (
 
 var ok = socketAnswer{StatusCode: http.StatusOK}
 
-// Connect is $connect: it opens the socket of the user whom AuthorizeSocket has let in. Until it has answered, nothing
-// can be sent to the socket.
+// Connect is $connect: it opens the socket of the user whom AuthorizeSocket has let in, until the token expires that the
+// ticket was got with. Until it has answered, nothing can be sent to the socket.
 func Connect(open func(ctx context.Context, socket backup.Socket) error, now func() time.Time) lambdaedge.Handler {
 	return lambdaedge.Function(func(ctx context.Context, e socketEvent) (socketAnswer, error) {
-		facts, _ := e.RequestContext.Authorizer.(map[string]any)
-		userID, _ := facts["userId"].(string)
-		if userID == "" {
+		authorizer, _ := e.RequestContext.Authorizer.(map[string]any)
+		caller, at := callerOf(authorizer), now()
+		if !backup.ValidUserID(caller.UserID) || !at.Before(caller.ExpiresAt) {
 			return socketAnswer{StatusCode: http.StatusUnauthorized}, nil
 		}
-		return ok, open(ctx, backup.Socket{SocketID: e.RequestContext.ConnectionID, UserID: userID, ExpiresAt: now().Add(MaxSocketLife)})
+		expires := at.Add(MaxSocketLife)
+		if caller.ExpiresAt.Before(expires) {
+			expires = caller.ExpiresAt
+		}
+		return ok, open(ctx, backup.Socket{SocketID: e.RequestContext.ConnectionID, UserID: caller.UserID, ExpiresAt: expires})
 	})
 }
 
