@@ -56,7 +56,7 @@ test: tools dynamodb-local ## Run all tests, then the concurrent packages under 
 compatibility: tools ## Hold the storage adapter against MinIO and Garage as well; Garage needs cargo and a C compiler
 	@$(call installed,minio,$(MINIO)) || \
 		{ echo "go install minio@$(MINIO)"; GOBIN=$(BIN) go install github.com/minio/minio@$(MINIO); }
-	@if $(BIN)/cargo/bin/garage --version 2>/dev/null | grep -q 'v$(GARAGE)'; then :; \
+	@if $(BIN)/cargo/bin/garage --version 2>/dev/null | grep -q ':$(GARAGE) '; then :; \
 	elif command -v cargo >/dev/null; then echo "cargo install garage $(GARAGE)"; \
 		cargo install -q --locked --root $(BIN)/cargo --version $(GARAGE) garage; \
 	else echo "SKIPPED: Garage needs cargo"; fi
