@@ -358,7 +358,6 @@ var permissions = map[string][]need{
 	"secretsmanager.GetSecretValue":            needs(stacks.Secrets, "secretsmanager:GetSecretValue"),
 	"apigatewaymanagementapi.DeleteConnection": needs(stacks.Connections, "execute-api:ManageConnections"),
 	"apigatewaymanagementapi.PostToConnection": needs(stacks.Connections, "execute-api:ManageConnections"),
-	"apigatewaymanagementapi.DeleteConnection": needs(stacks.Connections, "execute-api:ManageConnections"),
 }
 
 func findings(t *testing.T, f stacks.Function) *reach {
