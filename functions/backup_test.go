@@ -329,7 +329,7 @@ func TestSocketOnLambda(t *testing.T) {
 		t.Errorf("the same ticket again: %s%s", o.result, o.failure)
 	}
 	a.server.OpenSocket("c1")
-	const connection = `"requestContext":{"connectionId":"c1","authorizer":{"userId":"ada"}}`
+	connection := fmt.Sprintf(`"requestContext":{"connectionId":"c1","authorizer":{"userId":"ada","expiresAt":"%d"}}`, time.Now().Add(time.Hour).Unix())
 	for _, step := range []struct{ function, event string }{
 		{"socket-connect", `{` + connection + `}`},
 		{"socket-message", fmt.Sprintf(`{%s,"body":"{\"action\":\"subscribe\",\"jobId\":\"%s\"}"}`, connection, jobID)},

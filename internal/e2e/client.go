@@ -135,6 +135,19 @@ func (c Client) Fails(jobID string, want backup.Kind) (job api.BackupDetail) {
 	return job
 }
 
+// TriedAgain waits until the backup waits for its next try after an attempt that failed for the given reason.
+func (c Client) TriedAgain(jobID string, want backup.Kind) (job api.BackupDetail) {
+	c.tb.Helper()
+	Eventually(c.tb, fmt.Sprintf("job %s waits for its next try", jobID), func() bool {
+		job = c.Get(jobID)
+		return job.NextTryAt != nil
+	})
+	if job.Status != backup.Pending || job.LastError == nil || job.LastError.Kind != want {
+		c.tb.Errorf("job %s is %s after %+v, not %s", jobID, job.Status, job.LastError, want)
+	}
+	return job
+}
+
 // Refused expects a problem of the given status and kind.
 func (c Client) Refused(status int, kind backup.Kind, method, path string, body any) {
 	c.tb.Helper()

@@ -145,18 +145,18 @@ func TestLastingMisbehaviour(t *testing.T) {
 		jobs[c.siteID] = p.Create(c.siteID)
 	}
 	for _, c := range cases {
-		job := p.Fails(jobs[c.siteID], c.want)
-		if job.Error.File != "files" || job.Error.Retryable != c.want.Retryable() || job.Error.Message != c.want.Sentence() {
+		jobID := jobs[c.siteID]
+		if c.want.Retryable() {
+			p.TriedAgain(jobID, c.want)
+			p.Delete(jobID) // what waits for the next try goes with it
+		} else if job := p.Fails(jobID, c.want); job.Error.File != "files" || job.Error.Retryable || job.Error.Message != c.want.Sentence() {
 			t.Errorf("%s: error is %+v", c.siteID, job.Error)
+		} else {
+			p.Refused(http.StatusConflict, backup.NotRetryable, http.MethodPost, "/backup/"+jobID+"/retry", nil)
 		}
 		if exports[c.siteID].Faults() == 0 {
 			t.Errorf("%s: the fault never happened", c.siteID)
 		}
-		if !c.want.Retryable() {
-			p.Refused(http.StatusConflict, backup.NotRetryable, http.MethodPost, "/backup/"+job.JobID+"/retry", nil)
-			continue
-		}
-		p.Delete(job.JobID) // what waits for a retry goes with it
 	}
 	storage.Empties(t)
 	underPeak(t, p, peakBytes)
