@@ -162,7 +162,7 @@ func TestSocketsHaveAQuota(t *testing.T) {
 	s, ada, bob := limited(t, backup.Quotas{Sockets: 2})
 	open := func(user e2e.Client) (*websocket.Conn, int) {
 		secret := e2e.Into[api.Ticket](user, http.StatusCreated, http.MethodPost, "/ticket", nil).Ticket
-		conn, resp, err := websocket.Dial(t.Context(), s.URL+"/ws?ticket="+secret, nil) //nolint:bodyclose // Dial documents that nobody needs to
+		conn, resp, err := websocket.Dial(t.Context(), s.URL+"/ws?ticket="+secret, nil)
 		if resp == nil {
 			t.Fatal(errors.Join(errors.New("no answer"), err))
 		}
