@@ -202,11 +202,11 @@ func socketFunctions() []Function {
 		{
 			Name: socketConnect, MemoryMiB: 256, Timeout: 10 * time.Second, Reads: reads(rows),
 			Grants: openSockets,
-			Why:    "A person waits; one request to the table.",
+			Why:    "A person waits; two requests to the table.",
 		},
 		{
 			Name: socketDisconnect, MemoryMiB: 256, Timeout: 10 * time.Second, Reads: reads(rows),
-			Grants: readSockets.and(dropSockets),
+			Grants: readRows.and(dropSockets),
 			Why:    "Removes the rows of one connection.",
 		},
 		{

@@ -81,10 +81,9 @@ var (
 
 	countRequests = set{allow(TheTable, "dynamodb:UpdateItem")}
 
-	openSockets      = set{allow(TheTable, "dynamodb:PutItem")}
-	readSockets      = set{allow(TheTable, "dynamodb:Query")}
+	openSockets      = set{allow(TheTable, "dynamodb:Query", "dynamodb:PutItem")}
 	subscribeSockets = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")}
-	dropSockets      = set{allow(TheTable, "dynamodb:BatchWriteItem")}
+	dropSockets      = set{allow(TheTable, "dynamodb:DeleteItem", "dynamodb:BatchWriteItem")}
 
 	putObjects    = set{allow(Objects, "s3:PutObject"), viaS3("kms:GenerateDataKey", "kms:Decrypt")}
 	listParts     = set{allow(Objects, "s3:ListMultipartUploadParts")}

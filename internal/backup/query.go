@@ -49,7 +49,8 @@ type Ticket struct {
 type Socket struct {
 	SocketID  string // as API Gateway calls it
 	UserID    string
-	ExpiresAt time.Time // when it is closed at the latest: with the token that it was opened with
+	ExpiresAt time.Time // with the token that it was opened with: it is told nothing from then on
+	ClosesAt  time.Time // when API Gateway closes it at the latest: it counts for its user until then
 }
 
 // Change is one committed write as a store reports it: the row before and after. Exactly one of the pairs is set; a

@@ -69,7 +69,8 @@ func goodKey(userID, siteID string) key { return key{partition("GOOD", userID), 
 // A socket's partition holds itself and the jobs that it watches, that of a job's watchers the ids of the sockets.
 const watchPrefix = "WATCH#"
 
-func socketKey(socketID string) key { return key{partition("SOCKET", socketID), "SOCKET"} }
+func socketKey(socketID string) key         { return key{partition("SOCKET", socketID), "SOCKET"} }
+func socketSlotKey(userID, slot string) key { return key{partition("SOCKETS", userID), slot} }
 func watchKey(socketID, jobID string) key {
 	return key{partition("SOCKET", socketID), watchPrefix + jobID}
 }

@@ -90,8 +90,16 @@ type (
 	socketRow struct {
 		header
 		backup.Socket
+		Slot    string `dynamodbav:",omitempty"` // the sort key of its slot
 		Watches int
 		TTL     int64 `dynamodbav:"ttl"`
+	}
+	// socketSlotRow is one of the sockets that a user may have open.
+	socketSlotRow struct {
+		header
+		SocketID string
+		ClosesAt time.Time
+		TTL      int64 `dynamodbav:"ttl"`
 	}
 	// watchRow says by its keys who watches what.
 	watchRow struct {

@@ -56,7 +56,7 @@ func TestRows(t *testing.T) {
 		store.RecordPart(t.Context(), partOf(file, 1)),
 		store.PutSite(t.Context(), backup.Site{UserID: "ada", SiteID: "blog"}),
 		store.PutTicket(t.Context(), "digest", backup.Ticket{UserID: "ada", ExpiresAt: epoch}),
-		store.OpenSocket(t.Context(), socketOf("a/b=", "ada")),
+		store.WithQuotas(backup.Quotas{Sockets: 1}).OpenSocket(t.Context(), socketOf("a/b=", "ada")),
 		store.Watch(t.Context(), socketOf("a/b=", "ada"), job.JobID, 1),
 		second(store.ClaimPush(t.Context(), job.JobID, 1, epoch, 0)),
 	}
@@ -85,6 +85,7 @@ func TestRows(t *testing.T) {
 		"TICKET#digest TICKET":                 "ticket",
 		"GOOD#ada blog":                        "good",
 		"SOCKET#a%2Fb%3D SOCKET":               "socket",
+		"SOCKETS#ada 0000000000":               "socketSlot",
 		"SOCKET#a%2Fb%3D WATCH#" + one:         "watch",
 		"WATCH#" + one + " a/b=":               "watch",
 		"PUSH#" + one + " PUSH":                "push",

@@ -24,15 +24,6 @@ const (
 	maxBatchWrites = 25
 )
 
-// OpenSocket stores a socket that watches nothing yet.
-func (s *Store) OpenSocket(ctx context.Context, socket backup.Socket) error {
-	it, err := marshal(socketRow{header: header{socketKey(socket.SocketID), socketType}, Socket: socket, TTL: ttl(socket.ExpiresAt)})
-	if err == nil {
-		_, err = s.client.PutItem(ctx, &dynamodb.PutItemInput{TableName: &s.table, Item: it}, s.options)
-	}
-	return failure(err, "open socket of user %s", socket.UserID)
-}
-
 // GetSocket fails with NotFound when the socket was never opened, is closed or has outlived its time.
 func (s *Store) GetSocket(ctx context.Context, socketID string) (backup.Socket, error) {
 	it, err := s.get(ctx, socketKey(socketID))
@@ -90,9 +81,12 @@ func (s *Store) Unwatch(ctx context.Context, socketID, jobID string) error {
 	return failure(err, "unwatch job %s", jobID)
 }
 
-// CloseSocket removes a socket and all that it watches; an unknown one is success. The socket goes first, so that
-// nothing is watched by it any more while the rest is removed.
+// CloseSocket removes a socket and all that it watches; an unknown one is success. Its slot goes first, since only the
+// socket's row says which it is, then the socket, so that nothing is watched by it any more while the rest is removed.
 func (s *Store) CloseSocket(ctx context.Context, socketID string) error {
+	if err := s.giveBackSlot(ctx, socketID); err != nil {
+		return failure(err, "close socket")
+	}
 	if err := s.deleteAll(ctx, []key{socketKey(socketID)}); err != nil {
 		return failure(err, "close socket")
 	}

@@ -16,7 +16,7 @@ import (
 const jobA, jobB = "01JDAAAAAAAAAAAAAAAAAAAAAA", "01JDBBBBBBBBBBBBBBBBBBBBBB"
 
 func socketOf(id, userID string) backup.Socket {
-	return backup.Socket{SocketID: id, UserID: userID, ExpiresAt: epoch.Add(2 * time.Hour)}
+	return backup.Socket{SocketID: id, UserID: userID, ExpiresAt: epoch.Add(2 * time.Hour), ClosesAt: epoch.Add(2 * time.Hour)}
 }
 
 func open(t *testing.T, store *dynamo.Store, id string) backup.Socket {

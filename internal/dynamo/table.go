@@ -30,19 +30,20 @@ const (
 )
 
 const (
-	gateType   = "gate"
-	listType   = "list"
-	slotType   = "slot"
-	newestType = "newest"
-	keyType    = "key"
-	siteType   = "site"
-	ticketType = "ticket"
-	goodType   = "good"
-	socketType = "socket"
-	watchType  = "watch"
-	pushType   = "push"
-	usageType  = "usage"
-	rateType   = "rate"
+	gateType       = "gate"
+	listType       = "list"
+	slotType       = "slot"
+	newestType     = "newest"
+	keyType        = "key"
+	siteType       = "site"
+	ticketType     = "ticket"
+	goodType       = "good"
+	socketType     = "socket"
+	socketSlotType = "socketSlot"
+	watchType      = "watch"
+	pushType       = "push"
+	usageType      = "usage"
+	rateType       = "rate"
 )
 
 // Table is the table as the store expects it. Its TTL on TTLAttribute is switched on by a call of its own.

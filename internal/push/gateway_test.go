@@ -39,7 +39,7 @@ func newGateway(t *testing.T) *gateway {
 	}
 	now := func() time.Time { return g.clock }
 	log := slog.New(slog.NewTextHandler(t.Output(), nil))
-	g.store = dynamo.New(client, "rows", now, func() float64 { return 0 })
+	g.store = dynamo.New(client, "rows", now, func() float64 { return 0 }).WithQuotas(backup.Quotas{Sockets: 20})
 	sender := push.Gateway{Client: apigatewaymanagementapi.NewFromConfig(g.server.Config())}
 	g.pusher = push.Pusher{Watching: g.store, Sender: sender, Now: now, Log: log}
 	g.requests = push.Requests{Sockets: g.store, Status: step.Status{Jobs: g.store, Files: g.store, Now: now}, Sender: sender, Log: log}
@@ -50,7 +50,7 @@ func newGateway(t *testing.T) *gateway {
 func (g *gateway) connect(id, userID string) {
 	g.Helper()
 	g.server.OpenSocket(id)
-	if err := g.store.OpenSocket(g.Context(), backup.Socket{SocketID: id, UserID: userID, ExpiresAt: epoch.Add(2 * time.Hour)}); err != nil {
+	if err := g.store.OpenSocket(g.Context(), backup.Socket{SocketID: id, UserID: userID, ExpiresAt: epoch.Add(2 * time.Hour), ClosesAt: epoch.Add(2 * time.Hour)}); err != nil {
 		g.Fatal(err)
 	}
 }
@@ -103,7 +103,7 @@ func TestGatewayEndsExpiredSockets(t *testing.T) {
 	job := g.job(1)
 	for id, life := range map[string]time.Duration{"pushed": time.Minute, "asks": time.Minute, "lasting": time.Hour} {
 		g.server.OpenSocket(id)
-		if err := g.store.OpenSocket(t.Context(), backup.Socket{SocketID: id, UserID: "ada", ExpiresAt: epoch.Add(life)}); err != nil {
+		if err := g.store.OpenSocket(t.Context(), backup.Socket{SocketID: id, UserID: "ada", ExpiresAt: epoch.Add(life), ClosesAt: epoch.Add(2 * time.Hour)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -207,7 +207,7 @@ func TestGatewayLateWatcher(t *testing.T) {
 	}
 }
 
-// A socket that is gone is forgotten, with all that it watches; one that cannot be reached is counted; others hear all
+// A socket that is gone is forgotten, with all that it watches, and makes room for another; one that cannot be reached is counted; others hear all
 // the same.
 func TestGatewayFailures(t *testing.T) {
 	g := newGateway(t)
@@ -232,6 +232,10 @@ func TestGatewayFailures(t *testing.T) {
 		t.Errorf("%d messages arrived", heard)
 	}
 	g.push(one.JobID, true)
+	g.connect("in its place", "ada")
+	if err := g.store.OpenSocket(t.Context(), backup.Socket{SocketID: "more", UserID: "ada", ClosesAt: epoch.Add(time.Hour)}); !backup.Is(err, backup.QuotaExceeded) {
+		t.Errorf("a 21st socket: %v", err)
+	}
 	for _, jobID := range []string{one.JobID, two.JobID} {
 		if watchers, _, err := g.store.Watchers(t.Context(), jobID); err != nil || len(watchers) != 19 {
 			t.Errorf("%d watchers, %v", len(watchers), err)

@@ -215,7 +215,10 @@ func TestAuthorizeSocket(t *testing.T) {
 func TestSocketEvents(t *testing.T) {
 	var told []string
 	connect := apigateway.Connect(func(_ context.Context, s backup.Socket) error {
-		told = append(told, fmt.Sprintf("open %s of %s for %s", s.SocketID, s.UserID, s.ExpiresAt.Sub(epoch)))
+		if s.SocketID == "more=" {
+			return fmt.Errorf("open: %w", backup.Quotas{Sockets: 1}.CheckSockets(1))
+		}
+		told = append(told, fmt.Sprintf("open %s of %s for %s of %s", s.SocketID, s.UserID, s.ExpiresAt.Sub(epoch), s.ClosesAt.Sub(epoch)))
 		return nil
 	}, func() time.Time { return epoch })
 	message := apigateway.Message(func(_ context.Context, id string, body []byte) error {
@@ -234,6 +237,7 @@ func TestSocketEvents(t *testing.T) {
 	}{
 		{connect, `{"requestContext":{"connectionId":"c=","authorizer":{"userId":"ada","expiresAt":"1772339401"}}}`, 200, ""},
 		{connect, `{"requestContext":{"connectionId":"s=","authorizer":{"userId":"ada","expiresAt":"1772332260"}}}`, 200, ""},
+		{connect, `{"requestContext":{"connectionId":"more=","authorizer":{"userId":"ada","expiresAt":"1772332260"}}}`, 409, ""},
 		{connect, `{"requestContext":{"connectionId":"d=","authorizer":{"userId":"ada","expiresAt":"1772332200"}}}`, 401, ""},
 		{connect, `{"requestContext":{"connectionId":"d=","authorizer":{"userId":"ada"}}}`, 401, ""},
 		{connect, `{"requestContext":{"connectionId":"d=","authorizer":{"principalId":"eve"}}}`, 401, ""},
@@ -247,7 +251,7 @@ func TestSocketEvents(t *testing.T) {
 			t.Errorf("%s: %d %s", step.event, answer.StatusCode, failure)
 		}
 	}
-	if got, want := strings.Join(told, "; "), "open c= of ada for 2h0m0s; open s= of ada for 1m0s; c= says {}; c= says hi; close c="; got != want {
+	if got, want := strings.Join(told, "; "), "open c= of ada for 2h0m0s of 2h0m0s; open s= of ada for 1m0s of 2h0m0s; c= says {}; c= says hi; close c="; got != want {
 		t.Errorf("told %s", got)
 	}
 }

@@ -3,6 +3,7 @@ package apigateway
 import (
 	"context"
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"time"
 
@@ -24,7 +25,7 @@ type (
 var ok = socketAnswer{StatusCode: http.StatusOK}
 
 // Connect is $connect: it opens the socket of the user whom AuthorizeSocket has let in, until the token expires that the
-// ticket was got with. Until it has answered, nothing can be sent to the socket.
+// ticket was got with; one more than the user's quota is refused. Until it has answered, nothing can be sent to the socket.
 func Connect(open func(ctx context.Context, socket backup.Socket) error, now func() time.Time) lambdaedge.Handler {
 	return lambdaedge.Function(func(ctx context.Context, e socketEvent) (socketAnswer, error) {
 		authorizer, _ := e.RequestContext.Authorizer.(map[string]any)
@@ -32,11 +33,16 @@ func Connect(open func(ctx context.Context, socket backup.Socket) error, now fun
 		if !backup.ValidUserID(caller.UserID) || !at.Before(caller.ExpiresAt) {
 			return socketAnswer{StatusCode: http.StatusUnauthorized}, nil
 		}
-		expires := at.Add(MaxSocketLife)
+		closes := at.Add(MaxSocketLife)
+		expires := closes
 		if caller.ExpiresAt.Before(expires) {
 			expires = caller.ExpiresAt
 		}
-		return ok, open(ctx, backup.Socket{SocketID: e.RequestContext.ConnectionID, UserID: caller.UserID, ExpiresAt: expires})
+		err := open(ctx, backup.Socket{SocketID: e.RequestContext.ConnectionID, UserID: caller.UserID, ExpiresAt: expires, ClosesAt: closes})
+		if full, _ := errors.AsType[*backup.Error](err); full != nil && full.Kind == backup.QuotaExceeded {
+			return socketAnswer{StatusCode: http.StatusConflict, Body: full.Error()}, nil
+		}
+		return ok, err
 	})
 }
 
