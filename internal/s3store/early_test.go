@@ -70,17 +70,18 @@ func TestEarlyAnswersAreHeard(t *testing.T) {
 		for name, uploadID := range bodies {
 			t.Run(tc.code+" of a "+name, func(t *testing.T) {
 				var asked atomic.Int32
-				store := storeOn(t, func(w http.ResponseWriter, r *http.Request) {
+				server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 					if r.Method == http.MethodPut {
 						cutOff(w, earlyAnswer(tc.status, tc.code))
 						return
 					}
 					asked.Add(1)
 					w.WriteHeader(http.StatusNotFound)
-				})
+				}))
+				defer server.Close()
 				ctx, count := resets(t)
 				for range tries {
-					_, err := store.UploadPart(ctx, bigPart(uploadID))
+					_, err := storeAt(t, server.URL).UploadPart(ctx, bigPart(uploadID))
 					if !backup.Is(err, tc.kind) || !strings.Contains(err.Error(), tc.code) {
 						t.Fatalf("%v, want %s", err, tc.kind)
 					}

@@ -14,6 +14,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/breaker"
 )
 
 // codeKinds maps the error codes of the calls in use: those of S3, and those of other servers that speak its API. A code
@@ -111,9 +112,12 @@ func (s spoken) Error() string {
 	if answered(s.error) || !errors.As(s.error, &request) {
 		return s.error.Error()
 	}
+	var away *breaker.Away
 	var errno syscall.Errno
 	var dns *net.DNSError
 	switch {
+	case errors.As(s.error, &away):
+		return away.Error()
 	case errors.As(s.error, &errno):
 		return "no answer: " + errno.Error()
 	case errors.As(s.error, &dns):

@@ -38,8 +38,14 @@ func storeOn(t *testing.T, handler http.HandlerFunc) *s3store.Store {
 	t.Helper()
 	server := httptest.NewServer(handler)
 	t.Cleanup(server.Close)
+	return storeAt(t, server.URL)
+}
+
+// storeAt is a store that knows nothing yet of the server.
+func storeAt(t *testing.T, url string) *s3store.Store {
+	t.Helper()
 	store, err := s3store.Open(t.Context(), s3store.Config{
-		Bucket: "vault", Endpoint: server.URL, PathStyle: true, AccessKey: "access", SecretKey: "secret",
+		Bucket: "vault", Endpoint: url, PathStyle: true, AccessKey: "access", SecretKey: "secret",
 	})
 	if err != nil {
 		t.Fatal(err)

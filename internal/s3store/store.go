@@ -17,6 +17,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 	"github.com/aws/smithy-go/middleware"
 
+	"github.com/sitevault/sitevault/internal/breaker"
 	"github.com/sitevault/sitevault/internal/step"
 )
 
@@ -56,6 +57,7 @@ type Store struct {
 	client  *s3.Client
 	presign *s3.PresignClient
 	patient *http.Client // for the one call that works for minutes before it answers
+	sides   *breaker.Set[class]
 
 	foreign   bool        // not Amazon's own: less of the API may be there
 	noBatches atomic.Bool // DeleteObjects has been refused
@@ -70,7 +72,8 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open storage: %w", err)
 	}
-	quick, patient := clients()
+	sides := &breaker.Set[class]{}
+	quick, patient := clients(sides)
 	client := s3.NewFromConfig(loaded, func(o *s3.Options) {
 		o.HTTPClient = quick
 		o.UsePathStyle = c.PathStyle
@@ -81,7 +84,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 			o.BaseEndpoint = aws.String(c.Endpoint)
 		}
 	})
-	return &Store{bucket: c.Bucket, client: client, presign: s3.NewPresignClient(client), patient: patient, foreign: c.Endpoint != ""}, nil
+	return &Store{
+		bucket: c.Bucket, client: client, presign: s3.NewPresignClient(client), patient: patient, sides: sides, foreign: c.Endpoint != "",
+	}, nil
 }
 
 // continueBytes is the size from which a part waits for 100 Continue: where S3 refuses the part, its bytes are not sent at

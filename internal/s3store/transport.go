@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/sitevault/sitevault/internal/breaker"
 )
 
 const (
@@ -31,7 +33,7 @@ const (
 )
 
 // clients makes the client of ordinary calls and the one of CompleteMultipartUpload.
-func clients() (quick, patient *http.Client) {
+func clients(sides *breaker.Set[class]) (quick, patient *http.Client) {
 	t := &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           dial,
@@ -46,20 +48,36 @@ func clients() (quick, patient *http.Client) {
 	}
 	slow := t.Clone()
 	slow.ResponseHeaderTimeout = completeTimeout
-	return &http.Client{Transport: roundTripper{t}, CheckRedirect: noRedirect}, &http.Client{Transport: roundTripper{slow}, CheckRedirect: noRedirect}
+	return &http.Client{Transport: roundTripper{t, sides}, CheckRedirect: noRedirect},
+		&http.Client{Transport: roundTripper{slow, sides}, CheckRedirect: noRedirect}
 }
 
 // maxErrorBytes is more than any server says in an error.
 const maxErrorBytes = 64 << 10
 
-// roundTripper reads an error to its end before it returns. The SDK ends the request's body as soon as it has the header of
-// the answer, whereupon net/http closes a connection that is still sending: the rest of an early answer would be lost.
-type roundTripper struct{ http.RoundTripper }
+// roundTripper sends nothing to a storage that is known to be away. It reads an error to its end before it returns: the SDK
+// ends the request's body as soon as it has the header of the answer, whereupon net/http closes a connection that is still
+// sending, and the rest of an early answer would be lost.
+type roundTripper struct {
+	http.RoundTripper
+	sides *breaker.Set[class]
+}
 
 func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
+	asked, err := ask(t.sides, r.Method)
+	if err != nil {
+		return nil, err
+	}
 	r = r.WithContext(r.Context())                         // a copy
 	r.Proto, r.ProtoMajor, r.ProtoMinor = "HTTP/1.1", 1, 1 // the SDK names none, and then net/http does not wait for 100 Continue
-	answer, err := t.RoundTripper.RoundTrip(r)
+	body := watch(r)
+	answer, err := whole(t.RoundTripper.RoundTrip(r))
+	learn(asked, body, answer, err)
+	return answer, err
+}
+
+// whole is an answer with the whole of an error.
+func whole(answer *http.Response, err error) (*http.Response, error) {
 	if err != nil || answer.StatusCode < http.StatusMultipleChoices {
 		return answer, err
 	}
@@ -68,9 +86,9 @@ func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	whole := *answer
-	whole.Body = io.NopCloser(bytes.NewReader(body))
-	return &whole, nil
+	read := *answer
+	read.Body = io.NopCloser(bytes.NewReader(body))
+	return &read, nil
 }
 
 // noRedirect leaves redirects (a bucket of another region) to the SDK, which reports them as errors: the signature

@@ -2,6 +2,7 @@ package s3store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -67,13 +68,25 @@ func (s *Store) UploadPart(ctx context.Context, p step.PartUpload) (string, erro
 	}
 	unanswered := sent.begun && !answered(err)
 	err = fail(err, "upload part %d of %s", p.Number, p.Key)
-	switch token, single := backup.SingleUploadToken(p.UploadID); {
-	case single && slices.Contains([]backup.Kind{backup.Conflict, backup.UploadConflict, backup.StorageUnavailable}, backup.KindOf(err)):
-		return s.stored(ctx, p, token, err)
-	case !single && unanswered:
-		return s.received(ctx, p, sent, err)
+	if errors.As(err, new(notSent)) {
+		return "", err
 	}
-	return "", err
+	etag, err := s.settle(ctx, p, sent, unanswered, err)
+	if !backup.Is(err, backup.StorageUnavailable) {
+		s.sides.Answered(writes) // it was the answer only that did not come
+	}
+	return etag, err
+}
+
+// settle finds out what became of a part that failed.
+func (s *Store) settle(ctx context.Context, p step.PartUpload, sent sent, unanswered bool, failed error) (etag string, err error) {
+	switch token, single := backup.SingleUploadToken(p.UploadID); {
+	case single && slices.Contains([]backup.Kind{backup.Conflict, backup.UploadConflict, backup.StorageUnavailable}, backup.KindOf(failed)):
+		return s.stored(ctx, p, token, failed)
+	case !single && unanswered:
+		return s.received(ctx, p, sent, failed)
+	}
+	return "", failed
 }
 
 func (s *Store) send(ctx context.Context, p step.PartUpload, body *chunkedBody) (acknowledgement, error) {
@@ -151,6 +164,9 @@ func (a acknowledgement) check(sent sent) error {
 
 // UploadedParts implements step.Uploader. Only the range is asked for, so that a small one is one small request.
 func (s *Store) UploadedParts(ctx context.Context, key, uploadID string, first, last int) ([]backup.Part, error) {
+	if err := s.takesParts(ctx, key); err != nil {
+		return nil, err
+	}
 	if token, single := backup.SingleUploadToken(uploadID); single {
 		return s.singlePart(ctx, key, token)
 	}
