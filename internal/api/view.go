@@ -101,7 +101,7 @@ func backupView(j backup.Job, now time.Time) Backup {
 	return Backup{
 		JobID: j.JobID, UserID: j.UserID, SiteID: j.SiteID, Status: j.StatusAt(now), Trigger: j.Trigger, Attempt: j.Attempt, Retries: j.Retries,
 		CreatedAt: j.CreatedAt.UTC(), UpdatedAt: j.UpdatedAt.UTC(), StartedAt: when(j.StartedAt), FinishedAt: when(j.FinishedAt),
-		NextTryAt: when(j.NextTryAt), DeadlineAt: j.DeadlineAt.UTC(), DeleteAt: j.DeleteAt.UTC(), SizeBytes: j.SizeBytes, Error: failureView(j.FailureAt(now)),
+		NextTryAt: when(j.NextTry(now)), DeadlineAt: j.DeadlineAt.UTC(), DeleteAt: j.DeleteAt.UTC(), SizeBytes: j.SizeBytes, Error: failureView(j.FailureAt(now)),
 		LastError: failureView(j.LastErrorAt(now)),
 		Waiting:   step.WaitingOf(j, now),
 	}

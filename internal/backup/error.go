@@ -108,7 +108,7 @@ var kinds = map[Kind]kindFacts{
 	Conflict:            {true, "Somebody else changed the same record at the same time."},
 	StaleAttempt:        {false, "The backup has moved on without this worker."},
 	StoreUnavailable:    {true, "The job store did not answer properly."},
-	TimedOut:            {true, "The backup did not finish in time and was given up."},
+	TimedOut:            {true, "The backup did not finish in time."},
 	Cancelled:           {false, "The backup was cancelled."},
 	Internal:            {true, "Something unexpected happened inside Sitevault."},
 	InvalidRequest:      {false, "The request is not valid."},
@@ -140,6 +140,20 @@ func (k Kind) Retryable() bool { return kinds[k].retryable }
 // mayPass tells whether the next attempt can go well with what this one has stored. After UploadConflict everything has been
 // moved several times already, and would be again.
 func (k Kind) mayPass() bool { return k.Retryable() && k != TimedOut && k != UploadConflict }
+
+// Outweighs tells whether a job fails by k rather than by other: what only a change outside can mend comes before what a retry
+// can, and that before what may pass by itself.
+func (k Kind) Outweighs(other Kind) bool { return k.hope() < other.hope() }
+
+func (k Kind) hope() int {
+	switch {
+	case k.mayPass():
+		return 2
+	case k.Retryable():
+		return 1
+	}
+	return 0
+}
 
 // Known tells whether k is in the list.
 func (k Kind) Known() bool { _, ok := kinds[k]; return ok }

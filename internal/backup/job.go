@@ -144,13 +144,18 @@ func (j Job) LastErrorAt(now time.Time) *Failure {
 // ordinaryStart is how long a pending job is on its way to its first step without waiting for anything.
 const ordinaryStart = 5 * time.Second
 
-// TellsRoomAt is when a pending job has waited longer for its turn than a start takes; zero for any other job.
+// TellsRoomAt is when a pending job has waited longer for its turn than a start takes; zero for any other job, and for one
+// whose next try has not been begun.
 func (j Job) TellsRoomAt() time.Time {
-	if j.Status != Pending {
+	if j.Status != Pending || j.beforeNextTry() {
 		return time.Time{}
 	}
 	return j.turn().Add(ordinaryStart)
 }
+
+// beforeNextTry tells whether the job waits for its next try and nobody has started the execution. Whoever does so defers
+// the sweeper's next look.
+func (j Job) beforeNextTry() bool { return j.WaitsToTry() && !j.DueAt.After(j.NextTryAt) }
 
 // turn is since when nothing but room keeps a pending job from running.
 func (j Job) turn() time.Time {
@@ -162,7 +167,8 @@ func (j Job) turn() time.Time {
 
 // WaitsForRoom tells whether the job waits for its turn, and since when.
 func (j Job) WaitsForRoom(now time.Time) (since time.Time, waits bool) {
-	return j.turn(), j.StatusAt(now) == Pending && !now.Before(j.TellsRoomAt())
+	tellsAt := j.TellsRoomAt()
+	return j.turn(), j.StatusAt(now) == Pending && !tellsAt.IsZero() && !now.Before(tellsAt)
 }
 
 // Start is J2: pending to running, by the execution of the given attempt. An attempt that the service begins by itself
@@ -184,10 +190,14 @@ func (j Job) Start(attempt int, now time.Time, p Policy) (Job, error) {
 	return j, nil
 }
 
-// Restarted defers the next look at a pending job whose execution was started once more.
+// Restarted defers the next look at a pending job whose execution was started once more. The sweeper may have come late to
+// a job that waited for its next try: its turn begins now.
 func (j Job) Restarted(now time.Time) (Job, error) {
 	if j.Status != Pending {
 		return j, ErrAlready
+	}
+	if j.beforeNextTry() {
+		j.NextTryAt = now
 	}
 	j.DueAt = earlier(now.Add(StartGrace), j.DeadlineAt)
 	return j, nil
@@ -209,13 +219,15 @@ func (j Job) Finish(attempt int, sizeBytes int64, now time.Time) (Job, error) {
 }
 
 // EndAttempt ends an attempt that failed by itself. It is J8, to pending for another attempt after a pause, as long as
-// trying again can help and the deadline allows it; else J4. The site stays taken, and what is stored stays.
+// trying again can help and the deadline allows it; else J4. The site stays taken, and what is stored stays. An execution
+// that waited for room may run out of its own time long before the job's, which has begun later.
 func (j Job) EndAttempt(attempt int, f *Failure, now time.Time, p Policy) (Job, error) {
 	if j.TriedAgain(attempt) {
 		return j, ErrAlready
 	}
 	next := now.Add(p.pause(j.Tries))
-	if !f.Kind.mayPass() || p.FirstPause == 0 || !next.Before(j.DeadlineAt) {
+	mayPass := f.Kind.mayPass() || f.Kind == TimedOut
+	if !mayPass || p.FirstPause == 0 || !next.Before(j.DeadlineAt) {
 		return j.Fail(attempt, f, now, p)
 	}
 	if err := j.fenced(attempt); err != nil {
@@ -328,6 +340,14 @@ func (j Job) Retry(site *Site, now time.Time, p Policy) (Job, error) {
 // WaitsToTry tells whether the service will begin the job's attempt by itself.
 func (j Job) WaitsToTry() bool { return j.Status == Pending && !j.NextTryAt.IsZero() }
 
+// NextTry is when it will; zero for a job that a reader does not see waiting for it.
+func (j Job) NextTry(now time.Time) time.Time {
+	if j.StatusAt(now) != Pending {
+		return time.Time{}
+	}
+	return j.NextTryAt
+}
+
 // following takes over what the site has now; nil: it is no longer registered.
 func (j Job) following(site *Site) Job {
 	if site != nil {
@@ -341,8 +361,11 @@ func (j Job) Delete(now time.Time) (Job, error) {
 	if j.Status == Deleting || j.Status == Deleted {
 		return j, ErrAlready
 	}
+	if j.Active() {
+		j.LastError = nil // that of an attempt; why a cleanup fails is true until one succeeds
+	}
 	j.Status, j.FencedAt, j.UpdatedAt, j.DueAt = Deleting, now, now, now.Add(SweepGrace)
-	j.LastError, j.NextTryAt, j.Cleanup, j.CleanupEverything = nil, time.Time{}, CleanupNone, false
+	j.NextTryAt, j.Cleanup, j.CleanupEverything = time.Time{}, CleanupNone, false
 	return j, nil
 }
 

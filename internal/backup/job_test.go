@@ -518,7 +518,7 @@ func TestEndAttemptForGood(t *testing.T) {
 	for _, kind := range backup.Kinds() {
 		j := jobIn(t, backup.Running)
 		next, err := j.EndAttempt(j.Attempt, failure(kind), epoch, policy)
-		if again := kind.Retryable() && kind != backup.TimedOut && kind != backup.UploadConflict; err != nil || again != (next.Status == backup.Pending) {
+		if again := kind.Retryable() && kind != backup.UploadConflict; err != nil || again != (next.Status == backup.Pending) {
 			t.Errorf("%s: %s, %v", kind, next.Status, err)
 		}
 		if next, err = j.EndAttempt(j.Attempt, failure(kind), epoch, off); err != nil || next.Status != backup.Failed {
@@ -526,6 +526,9 @@ func TestEndAttemptForGood(t *testing.T) {
 		}
 	}
 	j := jobIn(t, backup.Running)
+	if next, err := j.EndAttempt(j.Attempt, failure(backup.TimedOut), j.DeadlineAt.Add(-policy.FirstPause), policy); err != nil || next.Status != backup.Failed {
+		t.Errorf("timed out at the deadline: %s, %v", next.Status, err)
+	}
 	if _, err := j.EndAttempt(j.Attempt-1, failure(backup.Internal), epoch, policy); !backup.Is(err, backup.StaleAttempt) {
 		t.Errorf("end of an attempt long over: %v", err)
 	}
@@ -545,6 +548,36 @@ func TestRetryOfWaiting(t *testing.T) {
 	}
 	if next, err = next.Start(next.Attempt, now, policy); err != nil || !next.DeadlineAt.Equal(j.DeadlineAt) {
 		t.Errorf("deadline %s, was %s: %v", next.DeadlineAt, j.DeadlineAt, err)
+	}
+}
+
+// A job that waits for its next try does not wait for room before the sweeper has begun that try, however late it comes, nor
+// after its time is over.
+func TestWaitsForRoom(t *testing.T) {
+	fresh := newJob()
+	if since, waits := fresh.WaitsForRoom(epoch.Add(5 * time.Second)); !waits || !since.Equal(epoch) {
+		t.Errorf("a new job waits for room: %t, since %s", waits, since)
+	}
+	j := jobIn(t, backup.Running)
+	waiting, err := j.EndAttempt(j.Attempt, failure(backup.ProviderTimeout), epoch, policy)
+	waiting = must(t, waiting, err)
+	late := waiting.NextTryAt.Add(4 * time.Minute)
+	if _, waits := waiting.WaitsForRoom(late); waits || !waiting.TellsRoomAt().IsZero() || !waiting.NextTry(late).Equal(waiting.NextTryAt) {
+		t.Errorf("before its try is begun: waits for room %t, tells at %s", waits, waiting.TellsRoomAt())
+	}
+	begun, err := waiting.Restarted(late)
+	begun = must(t, begun, err)
+	again, err := begun.Restarted(late.Add(time.Minute))
+	for _, begun := range []backup.Job{begun, must(t, again, err)} {
+		if since, waits := begun.WaitsForRoom(late); waits || !since.Equal(late) || !begun.TellsRoomAt().After(late) {
+			t.Errorf("as it is begun: waits for room %t since %s, tells at %s", waits, since, begun.TellsRoomAt())
+		}
+		if since, waits := begun.WaitsForRoom(late.Add(5 * time.Second)); !waits || !since.Equal(late) {
+			t.Errorf("five seconds later: waits for room %t since %s", waits, since)
+		}
+	}
+	if _, waits := begun.WaitsForRoom(begun.DeadlineAt); waits || !begun.NextTry(begun.DeadlineAt).IsZero() {
+		t.Errorf("at the deadline: waits for room %t, next try %s", waits, begun.NextTry(begun.DeadlineAt))
 	}
 }
 
@@ -580,6 +613,11 @@ func TestPostponeTellsWhy(t *testing.T) {
 		if next = must(t, next, err); !next.LastError.Since.Equal(epoch) || !next.LastError.At.Equal(later) || next.Failure != j.Failure {
 			t.Errorf("%s: %+v, failure %+v", j.Status, next.LastError, next.Failure)
 		}
+	}
+	failing, err := jobIn(t, backup.Failed).Postpone(epoch.Add(time.Minute), failure(backup.StorageRefused))
+	deleted, err2 := failing.Delete(epoch.Add(policy.FailedKeep))
+	if err := errors.Join(err, err2); err != nil || !deleted.CleanupFailing(epoch.Add(policy.FailedKeep)) {
+		t.Errorf("the deletion of a job whose cleanup has failed for a week forgets it: %+v, %v", deleted.LastError, err)
 	}
 	if next, err := jobIn(t, backup.Pending).Postpone(epoch, failure(backup.StoreUnavailable)); err != nil || next.LastError != nil {
 		t.Errorf("a pending job: %+v, %v", next.LastError, err)

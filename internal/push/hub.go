@@ -58,8 +58,8 @@ func NewMessage(v step.View, prev int64) Message {
 		}
 	}
 	m.Error, m.LastError = errorMessage(v.Failure()), errorMessage(v.Job.LastErrorAt(v.At))
-	if v.Job.WaitsToTry() {
-		m.NextTryAt = &v.Job.NextTryAt
+	if next := v.Job.NextTry(v.At); !next.IsZero() {
+		m.NextTryAt = &next
 	}
 	m.Waiting = step.WaitingOf(v.Job, v.At)
 	return m

@@ -114,8 +114,7 @@ func sizeOf(files []backup.File) (sizeBytes int64) {
 	return sizeBytes
 }
 
-// judge says why the job failed, nil if it did not. A failure that nothing but a change outside can mend goes before
-// one that a retry can.
+// judge says why the job failed, nil if it did not. Of several failures that counts which leaves the least hope.
 func judge(job backup.Job, files []backup.File, caught *Caught, now time.Time) *backup.Failure {
 	if caught != nil {
 		return backup.NewFailure(caught.Kind(), "", caught.Detail(), now)
@@ -127,7 +126,7 @@ func judge(job backup.Job, files []backup.File, caught *Caught, now time.Time) *
 	var first *backup.Failure
 	for _, p := range job.Providers {
 		f := failureOf(byName[p.Name], p.Name, now)
-		if f != nil && (first == nil || (first.Kind.Retryable() && !f.Kind.Retryable())) {
+		if f != nil && (first == nil || f.Kind.Outweighs(first.Kind)) {
 			first = f
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/sitevault/sitevault/internal/step"
 )
 
-// The job's reason is the first that nothing but a change outside can mend; with none, the first in the providers'
-// order; an error that ended the flow early goes before all.
+// The job's reason is the first that nothing but a change outside can mend; with none, the first that is not tried again by
+// itself; with none, the first in the providers' order; an error that ended the flow early goes before all.
 func TestFinishJobJudges(t *testing.T) {
 	flowEnded := caught(backup.Conflict)
 	for _, tc := range []struct {
@@ -24,6 +24,7 @@ func TestFinishJobJudges(t *testing.T) {
 		{"one failed", "", backup.ProviderTimeout, nil, backup.ProviderTimeout, "files"},
 		{"both can be retried", backup.UploadLost, backup.ProviderTimeout, nil, backup.UploadLost, "database"},
 		{"the second is for good", backup.ProviderTimeout, backup.ArchiveInvalid, nil, backup.ArchiveInvalid, "files"},
+		{"the second would only be moved again", backup.StorageUnavailable, backup.UploadConflict, nil, backup.UploadConflict, "files"},
 		{"the first is for good", backup.ExportEmpty, backup.ArchiveInvalid, nil, backup.ExportEmpty, "database"},
 		{"one never ended", "", "open", nil, backup.Internal, "files"},
 		{"the flow broke", backup.ExportEmpty, "", &flowEnded, backup.Conflict, ""},
