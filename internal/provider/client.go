@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/breaker"
 	"github.com/sitevault/sitevault/internal/step"
 )
 
@@ -95,6 +96,7 @@ type Client struct {
 	userAgent string
 	timeouts  Timeouts
 	now       func() time.Time
+	sides     breaker.Set[side]
 }
 
 var _ step.Exporter = (*Client)(nil)

@@ -11,6 +11,16 @@ import (
 // Pin asks for the version and the size of the export by HEAD. A server that does not know HEAD is asked for the first
 // byte instead.
 func (c *Client) Pin(ctx context.Context, e step.Export) (backup.Pin, error) {
+	asked, err := c.ask(http.MethodHead, e)
+	if err != nil {
+		return backup.Pin{}, err
+	}
+	pin, err := c.pinByHead(ctx, e)
+	learn(asked, err)
+	return pin, err
+}
+
+func (c *Client) pinByHead(ctx context.Context, e step.Export) (backup.Pin, error) {
 	cl, err := c.newCall(ctx, http.MethodHead, e)
 	if err != nil {
 		return backup.Pin{}, err

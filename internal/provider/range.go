@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
+	"github.com/sitevault/sitevault/internal/breaker"
 	"github.com/sitevault/sitevault/internal/step"
 )
 
@@ -19,23 +20,36 @@ func (c *Client) Range(ctx context.Context, e step.Export, pin backup.Pin, offse
 	if offset < 0 || lengthBytes <= 0 || lengthBytes > pin.SizeBytes-offset {
 		return nil, backup.E(backup.Internal, "range of %d bytes from %d lies outside the export's %d bytes", lengthBytes, offset, pin.SizeBytes)
 	}
+	asked, err := c.ask(http.MethodGet, e)
+	if err != nil {
+		return nil, err
+	}
+	body, err := c.openRange(ctx, e, pin, contentRange{first: offset, last: offset + lengthBytes - 1, total: pin.SizeBytes})
+	if err != nil {
+		learn(asked, err)
+		return nil, err
+	}
+	body.asked = asked
+	return body, nil
+}
+
+func (c *Client) openRange(ctx context.Context, e step.Export, pin backup.Pin, want contentRange) (*rangeBody, error) {
 	cl, err := c.newCall(ctx, http.MethodGet, e)
 	if err != nil {
 		return nil, err
 	}
-	last := offset + lengthBytes - 1
-	cl.name += fmt.Sprintf(" bytes %d-%d", offset, last)
-	cl.req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", offset, last))
+	cl.name += fmt.Sprintf(" bytes %d-%d", want.first, want.last)
+	cl.req.Header.Set("Range", fmt.Sprintf("bytes=%d-%d", want.first, want.last))
 	cl.req.Header.Set("If-Match", pin.ETag)
 	a, err := c.do(ctx, cl)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.judgeRange(a, pin, contentRange{first: offset, last: last, total: pin.SizeBytes}); err != nil {
+	if err := c.judgeRange(a, pin, want); err != nil {
 		a.discard()
 		return nil, err
 	}
-	return &rangeBody{ctx: ctx, call: cl, stream: a.body, left: lengthBytes}, nil
+	return &rangeBody{ctx: ctx, call: cl, stream: a.body, left: want.last - want.first + 1}, nil
 }
 
 // judgeRange accepts one answer only: 206 with the pinned ETag and exactly the wanted range in plain bytes.
@@ -90,6 +104,7 @@ type rangeBody struct {
 	ctx    context.Context
 	call   call
 	stream *stream
+	asked  *breaker.Request
 	left   int64 // bytes still to come
 	err    error // sticky
 }
@@ -107,6 +122,7 @@ func (b *rangeBody) Read(p []byte) (int, error) {
 	if err != nil {
 		b.err = b.verdict(err)
 		b.stream.close()
+		learn(b.asked, b.err)
 	}
 	return n, b.err
 }
