@@ -16,22 +16,22 @@ import (
 	"github.com/sitevault/sitevault/internal/dynamo"
 )
 
-// abortedEndsFailed: an execution that somebody stops says nothing itself. The rule on its end fails the job, the part
-// that is under way is refused, and a retry moves only what is missing.
-func (s *story) abortedEndsFailed(t *testing.T) {
+// abortedIsTriedAgain: an execution that somebody stops says nothing itself. The rule on its end ends the attempt, the part
+// that is under way is refused, and the next attempt, which a retry begins at once, moves only what is missing.
+func (s *story) abortedIsTriedAgain(t *testing.T) {
 	job := s.alice.create(t, siteID)
 	prefix := s.alice.id + "/" + siteID + "/" + job.JobID + "/"
-	held := s.storage.hold("UploadPart", prefix)
+	held := s.storage.hold(t, "UploadPart", prefix)
 	held.await(t)
 	arn := s.executionARN(job.JobID, 1)
 	if _, err := sfn.NewFromConfig(s.config).StopExecution(t.Context(), &sfn.StopExecutionInput{ExecutionArn: &arn}); err != nil {
 		t.Fatal(err)
 	}
-	failed := s.alice.reaches(t, job.JobID, backup.Failed)
-	if failed.Error == nil || failed.Error.Kind != backup.Internal {
-		t.Errorf("the backup failed with %+v", failed.Error)
+	waiting := s.alice.reaches(t, job.JobID, backup.Pending)
+	if waiting.NextTryAt == nil || waiting.LastError == nil || waiting.LastError.Kind != backup.Internal {
+		t.Errorf("the backup waits until %s after %+v", waiting.NextTryAt, waiting.LastError)
 	}
-	close(held.released)
+	held.release()
 	if _, err := s.alice.RetryBackup(t.Context(), job.JobID); err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func (s *story) abortedEndsFailed(t *testing.T) {
 func (s *story) cancelledLeavesNothing(t *testing.T) {
 	job := s.alice.create(t, siteID)
 	prefix := s.alice.id + "/" + siteID + "/" + job.JobID + "/"
-	held := s.storage.hold("UploadPart", prefix)
+	held := s.storage.hold(t, "UploadPart", prefix)
 	held.await(t)
 	if _, err := s.alice.CancelBackup(t.Context(), job.JobID); err != nil {
 		t.Fatal(err)
@@ -60,7 +60,7 @@ func (s *story) cancelledLeavesNothing(t *testing.T) {
 		t.Errorf("the backup failed with %+v", failed.Error)
 	}
 	s.awaitExecution(t, job.JobID, 1, sfntypes.ExecutionStatusAborted)
-	close(held.released)
+	held.release()
 	s.storage.empties(t, prefix)
 }
 

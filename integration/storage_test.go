@@ -51,6 +51,7 @@ type held struct {
 	prefix   string // of the object's key
 	reached  chan struct{}
 	released chan struct{}
+	release  func() // also when the test ends
 }
 
 func startStorage(t *testing.T, dir string) *storage {
@@ -165,8 +166,10 @@ func actionsOf(r *http.Request) []string {
 }
 
 // hold keeps the next request of the kind to an object of the prefix from the server.
-func (s *storage) hold(kind, prefix string) *held {
+func (s *storage) hold(t *testing.T, kind, prefix string) *held {
 	h := &held{kind: kind, prefix: prefix, reached: make(chan struct{}), released: make(chan struct{})}
+	h.release = sync.OnceFunc(func() { close(h.released) })
+	t.Cleanup(h.release)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.held = h

@@ -40,7 +40,7 @@ func TestDeployment(t *testing.T) {
 		{"another tenant sees nothing", s.tenantsAreApart},
 		{"another tenant's secret is out of reach, and the failure is told", s.secretsAreApart},
 		{"a schedule that fires makes a backup", s.scheduleFires},
-		{"an execution that is stopped ends as a failed backup, which a retry completes", s.abortedEndsFailed},
+		{"an execution that is stopped is followed by another, which a retry begins at once", s.abortedIsTriedAgain},
 		{"a cancelled backup leaves nothing", s.cancelledLeavesNothing},
 		{"a deleted backup leaves nothing", s.deletedLeavesNothing},
 		{"what is still there when its row is purged is removed", s.purgedLeavesNothing},
