@@ -9,6 +9,7 @@ import (
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/backuptest"
 	"github.com/sitevault/sitevault/internal/e2e"
+	"github.com/sitevault/sitevault/internal/provider"
 )
 
 // twoUsers is a service with so many places, and two users who are signed in to it.
@@ -17,7 +18,7 @@ func twoUsers(t *testing.T, places int) (ada, bob e2e.Client) {
 	issuer := backuptest.NewIssuer(t)
 	c := e2e.Config(t, e2e.NewStorage(t))
 	c.Issuer, c.Audience, c.Executions = issuer.URL, backuptest.Audience, places
-	c.Patience.BodyIdle, c.Patience.BodyRateWindow = 300*time.Millisecond, time.Second
+	c.Patience.BodyIdle, c.Patience.BodyRateWindow, c.HangAfter = 300*time.Millisecond, time.Second, time.Hour
 	s := e2e.Start(t, c)
 	return s.As("Bearer " + issuer.Token("ada")), s.As("Bearer " + issuer.Token("bob"))
 }
@@ -117,5 +118,55 @@ func TestPlacesAreShared(t *testing.T) {
 	}
 	if begun > 2 { // the one before, and perhaps the one after
 		t.Errorf("%d other backups began before the single one was done", begun)
+	}
+}
+
+// Exports that do not answer at all, to HEAD, to GET or in the middle of a range, keep no place while the client is patient with
+// them, and go on once they answer.
+func TestHangingExportsKeepNoPlace(t *testing.T) {
+	t.Parallel()
+	c := e2e.Config(t, e2e.NewStorage(t))
+	c.Executions, c.MemoryBytes, c.HangAfter = 1, 4<<20, 50*time.Millisecond
+	c.Patience = provider.Timeouts{ResponseHeader: time.Hour, BodyIdle: time.Hour, BodyRateWindow: time.Hour}
+	s := e2e.Start(t, c)
+	release := make(chan struct{})
+	faults := map[string]func(e *e2e.Export) func(){
+		"head": func(e *e2e.Export) func() { return e.HoldBefore(e2e.Is(e2e.HEAD)).Release },
+		"get":  func(e *e2e.Export) func() { return e.HoldBefore(e2e.Is(e2e.Range(0))).Release },
+		"body": func(e *e2e.Export) func() {
+			e.Misbehave(func(r backuptest.ProviderRequest) backuptest.Answer {
+				if r.Method == http.MethodHead {
+					return nil
+				}
+				return backuptest.AnswerStall(1, release)
+			})
+			return func() {}
+		},
+	}
+	var hanging []string
+	var answers []func()
+	for fault, hang := range faults {
+		for i := range 2 {
+			export := e2e.NewExport(t, uint64(len(hanging)+2), 1)
+			answers = append(answers, hang(export))
+			site := fmt.Sprint(fault, "-", i)
+			s.PutSite(site, e2e.Exports{"files": export})
+			hanging = append(hanging, s.Create(site))
+		}
+	}
+	healthy := e2e.NewExport(t, 1, 2)
+	s.PutSite("healthy", e2e.Exports{"files": healthy})
+	s.Await(s.Create("healthy"), backup.Done)
+	for _, jobID := range hanging {
+		if status := s.Get(jobID).Status; status != backup.Running {
+			t.Errorf("a backup whose export hangs is %s", status)
+		}
+	}
+	close(release)
+	for _, answer := range answers {
+		answer()
+	}
+	for _, jobID := range hanging {
+		s.Await(jobID, backup.Done)
 	}
 }

@@ -188,7 +188,7 @@ func TestSocketsHaveAQuota(t *testing.T) {
 func TestWaitingForRoomIsTold(t *testing.T) {
 	t.Parallel()
 	c := e2e.Config(t, e2e.NewStorage(t))
-	c.Executions = 1
+	c.Executions, c.HangAfter = 1, time.Hour // the held export is at work
 	s := e2e.Start(t, c)
 	taken, export := e2e.NewExport(t, 1, 1), e2e.NewExport(t, 2, 1)
 	hold := taken.HoldBefore(func(r *http.Request) bool { return r.Method == http.MethodHead })

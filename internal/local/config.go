@@ -32,6 +32,7 @@ type Config struct {
 
 	Quotas      backup.Quotas // of each user
 	Policy      backup.Policy
+	HangAfter   time.Duration // an export that is silent for so long keeps no place
 	Executions  int           // state machine executions at work at a time, not counting those that wait for a provider or a retry
 	MemoryBytes int64         // of what is on its way from providers to the storage, of all backups together
 	SweepEvery  time.Duration // how often due jobs are tended
@@ -58,7 +59,7 @@ func (c S3) store() s3store.Config {
 func DefaultConfig(dataDir string) Config {
 	return Config{
 		DataDir: dataDir, Listen: "127.0.0.1:8420", Limits: httpserver.DefaultLimits(), Now: time.Now, Log: slog.Default(),
-		S3: S3{Bucket: "sitevault"}, Policy: backup.DefaultPolicy(), Executions: 16, MemoryBytes: transfer.DefaultBudgetBytes, SweepEvery: 2 * time.Second,
+		S3: S3{Bucket: "sitevault"}, Policy: backup.DefaultPolicy(), HangAfter: defaultHangAfter, Executions: 16, MemoryBytes: transfer.DefaultBudgetBytes, SweepEvery: 2 * time.Second,
 	}
 }
 

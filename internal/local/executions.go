@@ -89,7 +89,7 @@ func (e *executions) execute(ctx context.Context, job backup.Job, o *occupancy) 
 	if err != nil {
 		return asl.Result{Status: asl.Failed, Error: string(backup.Internal), Cause: err.Error()}
 	}
-	r := e.machine.Run(ctx, asl.Execution{Name: backup.ExecutionName(job.JobID, job.Attempt), MachineName: "backup", Input: input},
+	r := e.machine.Run(context.WithValue(ctx, occupancyKey{}, o), asl.Execution{Name: backup.ExecutionName(job.JobID, job.Attempt), MachineName: "backup", Input: input},
 		asl.Options{Sleep: o.sleep, Branches: o.change})
 	e.log.InfoContext(ctx, "execution ended", "jobId", job.JobID, "attempt", job.Attempt, "status", r.Status, "error", r.Error,
 		"historyEvents", r.HistoryEvents, "largestPayloadBytes", r.LargestPayloadBytes)

@@ -3,6 +3,7 @@ package local_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/e2e"
@@ -19,7 +20,7 @@ type backups struct {
 func start(t *testing.T, atOnce, count int) *backups {
 	t.Helper()
 	c := e2e.Config(t, e2e.NewStorage(t))
-	c.Executions = atOnce
+	c.Executions, c.HangAfter = atOnce, time.Hour // a held export is at work
 	b := &backups{s: e2e.Start(t, c)}
 	for i := range count {
 		export := e2e.NewExport(t, uint64(i), 1)

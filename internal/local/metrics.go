@@ -17,10 +17,11 @@ func (s *Service) changed(c backup.Change) {
 	s.hub.Notify(c)
 }
 
-// measured are the ports whose calls are timed.
+// measured are the ports whose calls are timed. An export that hangs gives its place to others.
 func (s *Service) measured() (step.Exporter, step.Uploader) {
 	now := s.config.Now
-	return telemetry.Exports(s.exports, s.metrics, nil, now), telemetry.Uploads(s.storage, s.metrics, now)
+	exports := yielding{telemetry.Exports(s.exports, s.metrics, nil, now), s.config.HangAfter}
+	return exports, telemetry.Uploads(s.storage, s.metrics, now)
 }
 
 // metricsServer serves /metrics on a loopback address of its own.

@@ -96,8 +96,8 @@ type lease struct {
 }
 
 // lease waits until there is room.
-func (b *Budget) lease(ctx context.Context, user string) (*lease, error) {
-	claim := b.room.Claim(user, leastChunks, fair.New)
+func (b *Budget) lease(ctx context.Context, user string, line fair.Line) (*lease, error) {
+	claim := b.room.Claim(user, leastChunks, line)
 	if err := claim.Wait(ctx); err != nil {
 		claim.Drop()
 		return nil, err

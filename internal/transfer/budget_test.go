@@ -252,3 +252,43 @@ func BenchmarkBudget(b *testing.B) {
 		}
 	})
 }
+
+// Ranges that take long to open keep no memory from others, and have it again once they are open.
+func TestHangingOpenKeepsNoMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		budget := transfer.NewBudget(transfer.LeastBudgetBytes, 0)
+		var h held
+		var work sync.WaitGroup
+		release := make(chan struct{})
+		const many = transfer.LeastBudgetBytes >> 18 // as many chunks
+		for _, broken := range []error{nil, errBroken} {
+			for _, r := range h.ranges(many, 1<<20) {
+				inner := r.Open
+				r.Open = func(ctx context.Context) (io.ReadCloser, error) {
+					<-release
+					if broken != nil {
+						return nil, broken
+					}
+					return inner(ctx)
+				}
+				work.Go(func() {
+					if err := budget.Run(t.Context(), "ada", []transfer.Range{r}, h.store); !errors.Is(err, broken) {
+						t.Errorf("opened late: %v", err)
+					}
+				})
+			}
+		}
+		began := time.Now()
+		if err := budget.Run(t.Context(), "ada", h.ranges(1, 1<<20), h.store); err != nil {
+			t.Error(err)
+		}
+		if waited := time.Since(began); waited > 20*time.Second {
+			t.Errorf("a range that opens at once waited %s", waited)
+		}
+		close(release)
+		work.Wait()
+		if !budget.Whole() || h.most.Load() > transfer.LeastBudgetBytes {
+			t.Errorf("the budget is whole: %v, most that was held: %d", budget.Whole(), h.most.Load())
+		}
+	})
+}

@@ -9,8 +9,11 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/minio/crc64nvme"
+
+	"github.com/sitevault/sitevault/internal/fair"
 )
 
 // chunksAhead bounds what one Run holds: these chunks, and one more on each side.
@@ -95,19 +98,14 @@ func (b *Budget) readAhead(ctx context.Context, user string, ranges []Range, ful
 	}
 }
 
-// readRange reports whether the range was handed over to its end. It is opened when there is memory for it, and not before:
-// a provider may not wait for long with a body that nobody reads.
+// readRange reports whether the range was handed over to its end.
 func (b *Budget) readRange(ctx context.Context, user string, r Range, full chan<- piece) bool {
-	l, err := b.lease(ctx, user)
-	if err != nil {
-		return false
-	}
-	defer l.end()
-	in, err := r.Open(ctx)
+	l, in, err := b.open(ctx, user, r)
 	if err != nil {
 		send(ctx, full, piece{err: err})
 		return false
 	}
+	defer l.end()
 	defer in.Close()
 	for crc := uint64(0); ; {
 		p, err := l.read(ctx, in, crc)
@@ -119,6 +117,30 @@ func (b *Budget) readRange(ctx context.Context, user string, r Range, full chan<
 		}
 		crc = p.crc
 	}
+}
+
+// hangAfter is how long a range may take to open before its memory goes to others.
+const hangAfter = 2 * time.Second
+
+// open opens a range when there is memory for it, and not before: a provider may not wait for long with a body that nobody
+// reads. One that hangs for a minute must not keep the memory meanwhile.
+func (b *Budget) open(ctx context.Context, user string, r Range) (*lease, io.ReadCloser, error) {
+	l, err := b.lease(ctx, user, fair.New)
+	if err != nil {
+		return nil, nil, err
+	}
+	hangs := time.AfterFunc(hangAfter, l.end)
+	in, err := r.Open(ctx)
+	kept := hangs.Stop()
+	switch {
+	case err != nil && kept:
+		l.end()
+	case err == nil && !kept:
+		if l, err = b.lease(ctx, user, fair.Again); err != nil {
+			in.Close()
+		}
+	}
+	return l, in, err
 }
 
 // read fills a chunk until it is full or the range ends; crc is of what came before. It is not io.ReadFull, whose
