@@ -165,6 +165,9 @@ func (c Cleaner) EndExecution(ctx context.Context, jobID string, attempt int, ki
 	job, err := advanceJob(ctx, c.Jobs, jobID, func(j backup.Job) (backup.Job, error) {
 		now := c.Now()
 		failure := backup.NewFailure(kind, "", detail, now)
+		if kind == backup.TimedOut && !now.Before(j.DeadlineAt) {
+			return j.Expire(lastKnown(j, files), now, c.Policy) // as readers have seen it
+		}
 		if kind == backup.TimedOut {
 			failure = backup.NewTimedOut(detail, lastKnown(j, files), now)
 		}

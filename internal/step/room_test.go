@@ -1,6 +1,7 @@
 package step_test
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -51,6 +52,47 @@ func TestWaitForRoomEnds(t *testing.T) {
 	r.wantKind(err, backup.TimedOut, "start past the deadline")
 	if shown := r.job(pending.JobID).FailureAt(r.clock); !strings.Contains(err.Error(), "waited for room") || !strings.Contains(shown.Detail, "waited for room") {
 		t.Errorf("%v, shown %+v", err, shown)
+	}
+}
+
+// A job that got room late outlives its execution: it goes on in another one with the parts that it has, says why, and keeps the
+// deadline of its start. The end of an execution after that says what readers have seen since.
+func TestLateStartGoesOn(t *testing.T) {
+	r := rigOn(t, backuptest.NewMemoryStoreWithin(backup.Quotas{Ranges: 1}))
+	r.policy = backup.DefaultPolicy()
+	r.site(smallSite())
+	r.scheduled("shop", "03:00", "")
+	running, err := r.backups().Create(t.Context(), step.CreateBackup{UserID: "ada", SiteID: "shop", Trigger: backup.Manual})
+	r.need(err)
+	r.need(r.start(running))
+	pending, err := r.backups().Create(t.Context(), step.CreateBackup{UserID: "ada", SiteID: "blog", Trigger: backup.Manual})
+	r.need(err)
+	executionEnds := r.clock.Add(backup.DefaultJobTimeout)
+	r.wantKind(r.start(pending), backup.NoRoom, "start without room")
+	r.passes(backup.DefaultJobTimeout - 10*time.Minute)
+	r.need(second(r.backups().Cancel(t.Context(), "ada", running.JobID)))
+	r.need(r.start(pending))
+	out, err := r.openUpload().Handle(t.Context(), openIn(r.job(pending.JobID), "files"))
+	r.need(err)
+	deadline := r.clock.Add(backup.DefaultJobTimeout)
+	r.clock = executionEnds
+	const words = "the execution ran out of its time, of which it may have waited for room"
+	r.need(r.cleaner().EndExecution(t.Context(), pending.JobID, 1, backup.TimedOut, words))
+	job := r.job(pending.JobID)
+	if job.Status != backup.Pending || job.Attempt != 2 || job.LastError.Detail != words || !job.DeadlineAt.Equal(deadline) || !job.NextTryAt.Before(deadline) {
+		t.Fatalf("%+v, last error %+v", job, job.LastError)
+	}
+	r.clock = job.NextTryAt
+	r.need(r.start(job))
+	again, err := r.openUpload().Handle(t.Context(), openIn(r.job(job.JobID), "files"))
+	if err != nil || again.UploadID != out.UploadID {
+		t.Errorf("goes on with upload %q after %q, %v", again.UploadID, out.UploadID, err)
+	}
+	r.clock = deadline
+	shown := r.job(job.JobID).FailureAt(r.clock)
+	r.need(r.cleaner().EndExecution(t.Context(), job.JobID, 2, backup.TimedOut, words))
+	if written := r.job(job.JobID); written.Status != backup.Failed || !reflect.DeepEqual(written.Failure, shown) {
+		t.Errorf("%s, %+v, shown %+v", written.Status, written.Failure, shown)
 	}
 }
 

@@ -39,7 +39,7 @@ func (e Ended) Handle(ctx context.Context, in StatusChange) (EndedOut, error) {
 	kind, detail := caught.Kind(), caught.Detail()
 	switch in.Detail.Status {
 	case "TIMED_OUT":
-		kind, detail = backup.TimedOut, "the execution took longer than it may"
+		kind, detail = backup.TimedOut, "the execution ran out of its time, of which it may have waited for room"
 	case "ABORTED":
 		kind, detail = backup.Internal, "the execution was aborted"
 	case "FAILED":

@@ -45,7 +45,7 @@ func TestEnded(t *testing.T) {
 		kind   backup.Kind
 		detail string
 	}{
-		{`"status":"TIMED_OUT"`, backup.TimedOut, "the execution took longer than it may"},
+		{`"status":"TIMED_OUT"`, backup.TimedOut, "not finished by 2026-03-01T08:30:00Z"},
 		{`"status":"ABORTED","error":null,"cause":null`, backup.Internal, "the execution was aborted"},
 		{`"status":"FAILED"`, backup.Internal, "the execution failed"},
 		{`"status":"FAILED","error":"StoreUnavailable","cause":"{\"errorMessage\":\"no answer\",\"errorType\":\"StoreUnavailable\"}"`, backup.StoreUnavailable, "no answer"},
