@@ -193,7 +193,7 @@ func (j Job) Start(attempt int, now time.Time, p Policy) (Job, error) {
 // Restarted defers the next look at a pending job whose execution was started once more. The sweeper may have come late to
 // a job that waited for its next try: its turn begins now.
 func (j Job) Restarted(now time.Time) (Job, error) {
-	if j.Status != Pending {
+	if j.StatusAt(now) != Pending {
 		return j, ErrAlready
 	}
 	if j.beforeNextTry() {
@@ -316,6 +316,8 @@ func (j Job) Swept(began, now time.Time, p Policy) (Job, error) {
 // a mended URL takes effect. A job that waits for its next try begins it now, with the deadline that it has.
 func (j Job) Retry(site *Site, now time.Time, p Policy) (Job, error) {
 	switch {
+	case j.Active() && j.StatusAt(now) == Failed:
+		return j, E(Conflict, "job %s: its time has just run out; ask again", j.JobID)
 	case j.WaitsToTry():
 		j.NextTryAt, j.UpdatedAt, j.DueAt = now, now, earlier(now.Add(StartGrace), j.DeadlineAt)
 		return j.following(site), nil

@@ -131,7 +131,8 @@ func jobTransitions() []jobTransition {
 	expireLate := all("already").but(outcomes{backup.Pending: "-> failed", backup.Running: "-> failed"})
 	cancel := all(illegal).but(outcomes{backup.Pending: "-> failed", backup.Running: "-> failed"})
 	retry := all(illegal).but(outcomes{backup.Failed: "-> pending"})
-	retryOver := all(illegal).but(outcomes{backup.Failed: string(backup.NotRetryable)})
+	retryLate := retry.but(outcomes{backup.Pending: string(backup.Conflict), backup.Running: string(backup.Conflict)})
+	retryOver := retryLate.but(outcomes{backup.Failed: string(backup.NotRetryable)})
 	remove := all("-> deleting").but(outcomes{backup.Deleting: "already", backup.Deleted: "already"})
 	removed := all("already").but(outcomes{backup.Deleting: "-> deleted"})
 	restarted := all("already").but(outcomes{backup.Pending: "-> pending"})
@@ -148,12 +149,12 @@ func jobTransitions() []jobTransition {
 		}, fail, fail, fail, all(stale), ""},
 		{"J4 Expire", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Expire(nil, now, policy) }, all("already"), expireLate, expireLate, nil, ""},
 		{"J4 Cancel", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Cancel(now, policy) }, cancel, all(illegal), all(illegal), nil, ""},
-		{"J5 Retry", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Retry(nil, now, policy) }, retry, retry, retryOver, nil, illegal},
+		{"J5 Retry", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Retry(nil, now, policy) }, retry, retryLate, retryOver, nil, illegal},
 		{"J6 Delete", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Delete(now) }, remove, remove, remove, nil, ""},
 		{"J7 Removed", func(j backup.Job, _ int, now time.Time) (backup.Job, error) {
 			return j.Removed(now.Add(policy.WorkerLife), now.Add(policy.WorkerLife), policy)
 		}, removed, removed, removed, nil, ""},
-		{"Restarted", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Restarted(now) }, restarted, restarted, restarted, nil, "-> pending"},
+		{"Restarted", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Restarted(now) }, restarted, all("already"), all("already"), nil, "-> pending"},
 		{"BeginCleanup", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.BeginCleanup(now) }, beginCleanup, beginCleanup, beginCleanup, nil, ""},
 		{"Swept without claim", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Swept(now, now, policy) }, swept, swept, swept, nil, ""},
 		{"Keep", func(j backup.Job, _ int, now time.Time) (backup.Job, error) { return j.Keep(now.AddDate(1, 0, 0), now) }, keep, keep, all(illegal), nil, "-> done"},

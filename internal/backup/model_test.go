@@ -36,6 +36,8 @@ func TestModel(t *testing.T) {
 			"run worker 2":   w.runWorker,
 			"run attempt":    w.runAttempt,
 			"end execution":  w.seldom(3, w.endExecution),
+			"no room":        w.seldom(3, w.noRoom),
+			"postpone":       w.seldom(3, w.postpone),
 			"cancel":         w.seldom(8, w.cancel),
 			"delete":         w.seldom(8, w.remove),
 			"retry":          w.retry,
@@ -52,6 +54,7 @@ func TestModel(t *testing.T) {
 		"job pending", "job running", "job done", "job failed", "job deleting", "job deleted", "job failed now", "job failed later",
 		"job failed again", "job done in attempt 2", "job pending in attempt 3", "file open", "file completing", "file stored", "file done",
 		"file failed", "file begun anew", "file resumed", "refused Conflict", "refused StaleAttempt", "refused SiteBusy", "part refused", "tried again",
+		"tried again after its execution's time", "try begun on request", "waits for room", "postponed", "upload without a row",
 	} {
 		if seen[want] == 0 {
 			t.Errorf("the model never came to: %s", want)
@@ -92,6 +95,8 @@ type world struct {
 	objects map[string]storedObject
 	gone    map[string]bool // uploads that the storage has lost
 
+	triedAgain map[string]int // how often each job was
+
 	workers []*worker
 }
 
@@ -127,6 +132,7 @@ func newWorld(t *rapid.T, seen map[string]int) *world {
 	return &world{
 		t: t, seen: seen, now: epoch, version: 1, jobs: map[string]backup.Job{}, files: map[fileID]backup.File{}, parts: map[partID]storedPart{},
 		uploads: map[string]*storedUpload{}, objects: map[string]storedObject{}, gone: map[string]bool{},
+		triedAgain: map[string]int{},
 	}
 }
 
@@ -231,7 +237,7 @@ func (w *world) changeFile(g backup.FileGuard, name string, transition func(back
 var legalJobSteps = map[backup.Status][]backup.Status{
 	"":              {backup.Pending},
 	backup.Pending:  {backup.Pending, backup.Running, backup.Failed, backup.Deleting},
-	backup.Running:  {backup.Pending, backup.Done, backup.Failed, backup.Deleting},
+	backup.Running:  {backup.Running, backup.Pending, backup.Done, backup.Failed, backup.Deleting}, // running: only put off
 	backup.Done:     {backup.Done, backup.Deleting},
 	backup.Failed:   {backup.Failed, backup.Pending, backup.Deleting},
 	backup.Deleting: {backup.Deleting, backup.Deleted},
@@ -246,12 +252,7 @@ func (w *world) checkJobStep(old, next backup.Job) {
 	if old.Status != "" && (next.Attempt != old.Attempt) != retried {
 		w.t.Fatalf("attempt goes from %d to %d as the job goes from %s to %s", old.Attempt, next.Attempt, old.Status, next.Status)
 	}
-	if next.TriedAgain(old.Attempt) {
-		w.saw("tried again")
-		if !next.NextTryAt.Before(next.DeadlineAt) || next.DeadlineAt != old.DeadlineAt {
-			w.t.Fatalf("tried again at %s, deadline %s, which was %s", next.NextTryAt, next.DeadlineAt, old.DeadlineAt)
-		}
-	}
+	w.checkTimes(old, next)
 	if next.Status == backup.Done && old.Status == backup.Running {
 		w.checkProven(next)
 	}
@@ -261,6 +262,35 @@ func (w *world) checkJobStep(old, next backup.Job) {
 	if next.Status == backup.Failed && next.Cleanup == backup.CleanupNone {
 		w.checkSwept(next)
 	}
+}
+
+// A deadline moves only where somebody has asked for an attempt: as the attempt is asked for and as it starts. Attempts that the
+// service begins by itself lie within it.
+func (w *world) checkTimes(old, next backup.Job) {
+	asked := old.Status == "" || old.Status == backup.Failed || (old.Status == backup.Pending && next.Status == backup.Running && next.Tries == 0)
+	if !asked && !next.DeadlineAt.Equal(old.DeadlineAt) {
+		w.t.Fatalf("the deadline goes from %s to %s as the job goes from %s to %s", old.DeadlineAt, next.DeadlineAt, old.Status, next.Status)
+	}
+	if next.TriedAgain(old.Attempt) {
+		w.saw("tried again")
+		if next.LastError.Kind == backup.TimedOut {
+			w.saw("tried again after its execution's time")
+		}
+	}
+	if next.WaitsToTry() && !next.NextTryAt.Before(next.DeadlineAt) {
+		w.t.Fatalf("the next try is at %s, the deadline at %s", next.NextTryAt, next.DeadlineAt)
+	}
+	if next.Retries > backup.MaxRetries || next.Attempt != 1+next.Retries+w.tries(old, next) {
+		w.t.Fatalf("attempt %d after %d retries and %d tries", next.Attempt, next.Retries, next.Tries)
+	}
+}
+
+// tries counts the attempts of a job that the service has begun by itself, on all that was asked for.
+func (w *world) tries(old, next backup.Job) int {
+	if next.TriedAgain(old.Attempt) {
+		w.triedAgain[next.JobID]++
+	}
+	return w.triedAgain[next.JobID]
 }
 
 // A done job is proven: each file's object is there, ours, complete, and of one version of the export.
@@ -364,12 +394,46 @@ func (w *world) check(*rapid.T) {
 		if (j.Status == backup.Failed) != (j.Failure != nil) && j.Status != backup.Deleting && j.Status != backup.Deleted {
 			w.t.Fatalf("%s job with failure %v", j.Status, j.Failure)
 		}
+		if (j.LastError != nil) != (j.Tries > 0) && j.Active() {
+			w.t.Fatalf("%s job with last error %+v after %d tries", j.Status, j.LastError, j.Tries)
+		}
+		if j.Status == backup.Pending && j.DueAt.After(w.now.Add(policy.MaxPause)) {
+			w.t.Fatalf("pending, and nobody looks before %s", j.DueAt)
+		}
 		if j.Status == backup.Done || j.Status == backup.Running {
 			w.checkFiles(j)
 		}
+		w.checkUploadKeys(j)
 	}
 	if active > 1 {
 		w.t.Fatalf("%d jobs of one site are active", active)
+	}
+}
+
+// checkUploadKeys makes sure that a sweep knows the key of each upload, that of a worker included which has died before its
+// upload stood in a row.
+func (w *world) checkUploadKeys(j backup.Job) {
+	if !slices.ContainsFunc(slices.Collect(maps.Values(w.uploads)), func(u *storedUpload) bool { return strings.HasPrefix(u.key, j.Prefix()) }) {
+		return
+	}
+	var files []backup.File
+	inRow := map[string]bool{}
+	for id, f := range w.files {
+		if id.jobID == j.JobID {
+			files, inRow[f.UploadID] = append(files, f), true
+		}
+	}
+	keys := j.UploadKeys(files)
+	for id, u := range w.uploads {
+		if !strings.HasPrefix(u.key, j.Prefix()) {
+			continue
+		}
+		if !inRow[id] {
+			w.saw("upload without a row")
+		}
+		if !slices.Contains(keys, u.key) {
+			w.t.Fatalf("nobody knows of upload %s under %s, but of %v", id, u.key, keys)
+		}
 	}
 }
 
@@ -443,6 +507,28 @@ func (w *world) endExecution(t *rapid.T) {
 	w.decide(t, "end execution", j, func(j backup.Job) (backup.Job, error) { return j.EndAttempt(attempt, failure(kind), w.now, policy) })
 }
 
+// noRoom is StartJob for which the user's other jobs leave no room.
+func (w *world) noRoom(t *rapid.T) {
+	w.decide(t, "no room", w.anyJob(t), func(j backup.Job) (backup.Job, error) {
+		next, err := j.Restarted(w.now)
+		if err == nil {
+			w.saw("waits for room")
+		}
+		return next, err
+	})
+}
+
+// postpone is a sweeper that could do nothing for a due job.
+func (w *world) postpone(t *rapid.T) {
+	w.decide(t, "postpone", w.anyJob(t), func(j backup.Job) (backup.Job, error) {
+		if !j.Due(w.now) {
+			return j, backup.ErrAlready
+		}
+		w.saw("postponed")
+		return j.Postpone(w.now.Add(5*time.Minute), failure(backup.StorageUnavailable))
+	})
+}
+
 func (w *world) cancel(t *rapid.T) {
 	w.decide(t, "cancel", w.anyJob(t), func(j backup.Job) (backup.Job, error) { return j.Cancel(w.now, policy) })
 }
@@ -452,7 +538,12 @@ func (w *world) remove(t *rapid.T) {
 }
 
 func (w *world) retry(t *rapid.T) {
-	w.decide(t, "retry", w.anyJob(t), func(j backup.Job) (backup.Job, error) { return j.Retry(nil, w.now, policy) })
+	w.decide(t, "retry", w.anyJob(t), func(j backup.Job) (backup.Job, error) {
+		if j.WaitsToTry() {
+			w.saw("try begun on request")
+		}
+		return j.Retry(nil, w.now, policy)
+	})
 }
 
 func (w *world) keep(t *rapid.T) {
@@ -725,13 +816,13 @@ func (w *world) beginSweep(t *rapid.T) {
 	w.workers = append(w.workers, &worker{name: "sweeper", steps: w.tend(j)})
 }
 
-// sweep is a sweeper that stays awake: afterwards no job is active past its deadline.
+// sweep is a sweeper that stays awake: afterwards no job is active past its deadline that was not put off.
 func (w *world) sweep(*rapid.T) {
 	for _, j := range w.due() {
 		w.run(&worker{steps: w.tend(j)})
 	}
 	for _, j := range w.jobs {
-		if j.Active() && !w.now.Before(j.DeadlineAt) {
+		if j.Active() && !w.now.Before(j.DeadlineAt) && j.Due(w.now) {
 			w.t.Fatalf("%s past its deadline %s", j.Status, j.DeadlineAt)
 		}
 		if j.Due(w.now) && j.Cleanup == backup.CleanupNone && j.Status != backup.Deleting {
