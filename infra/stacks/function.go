@@ -110,7 +110,7 @@ func stateFunctions(c Config) []Function {
 		},
 		{
 			Name: "open-upload", State: "OpenUpload", MemoryMiB: 256, Timeout: 5 * time.Minute, Reads: reads(storage, providers),
-			Grants: readRows.and(writeFiles, putObjects, abortOne, deleteObjects, readSecrets),
+			Grants: readRows.and(writeFiles, putObjects, listParts, readObjects, abortOne, deleteObjects, readSecrets),
 			Why:    "Waits for providers that answer slowly, and reads back 10,000 rows at most.",
 		},
 		{

@@ -116,7 +116,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		"scheduler:CreateSchedule":      {"create"},
 		"s3:DeleteObjectVersion":        {"clean", "create", "daily-run", "execution-ended", "finish-job", "open-upload", "stream", "sweep"},
 		"s3:PutObject":                  {"complete-multipart", "export-range-upload", "finish-job", "open-upload"},
-		"s3:GetObject":                  {"complete-multipart", "export-range-upload", "inspect-archive", "status"},
+		"s3:GetObject":                  {"complete-multipart", "export-range-upload", "inspect-archive", "open-upload", "status"},
 	}
 	for _, f := range stacks.Functions(everything(t)) {
 		for _, g := range f.Grants {

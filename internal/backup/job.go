@@ -2,6 +2,7 @@ package backup
 
 import (
 	"errors"
+	"hash/fnv"
 	"time"
 )
 
@@ -88,13 +89,17 @@ func DefaultPolicy() Policy {
 	}
 }
 
-// pause is the time before another attempt when the service has made so many by itself.
-func (p Policy) pause(tries int) time.Duration {
+// pause is the time before another attempt of a job when the service has made so many by itself. Up to a quarter is left out,
+// by the job's id, so that not all whom one outage has stopped come back in the same second.
+func (p Policy) pause(jobID string, tries int) time.Duration {
 	pause := p.FirstPause
 	for ; tries > 0 && pause < p.MaxPause; tries-- {
 		pause *= 2
 	}
-	return min(pause, p.MaxPause)
+	pause = min(pause, p.MaxPause)
+	id := fnv.New32a()
+	_, _ = id.Write([]byte(jobID)) // never fails
+	return pause - pause/4*time.Duration(id.Sum32()%1000)/1000
 }
 
 // ErrAlready is returned by a transition that finds its own result in place. It means success without a write.
@@ -225,7 +230,7 @@ func (j Job) EndAttempt(attempt int, f *Failure, now time.Time, p Policy) (Job, 
 	if j.TriedAgain(attempt) {
 		return j, ErrAlready
 	}
-	next := now.Add(p.pause(j.Tries))
+	next := now.Add(p.pause(j.JobID, j.Tries))
 	mayPass := f.Kind.mayPass() || f.Kind == TimedOut
 	if !mayPass || p.FirstPause == 0 || !next.Before(j.DeadlineAt) {
 		return j.Fail(attempt, f, now, p)

@@ -11,13 +11,13 @@ import (
 	"github.com/sitevault/sitevault/internal/step"
 )
 
-// side is who may be away: one export as one user asks for it, since neither tenants nor the exports of a host have to do
-// with each other; and for one method, since ranges may break of an export that still answers HEAD.
-type side struct{ userID, url, method string }
+// side is who may be away: one export as one user asks for it. Neither tenants nor the exports of a host have to do with each
+// other.
+type side struct{ userID, url string }
 
 // ask fails without a request for an export that is known to be away.
 func (c *Client) ask(method string, e step.Export) (*breaker.Request, error) {
-	asked, err := c.sides.Ask(side{e.UserID, e.URL, method})
+	asked, err := c.sides.Ask(side{e.UserID, e.URL})
 	if err == nil {
 		return asked, nil
 	}

@@ -1,7 +1,6 @@
 package provider_test
 
 import (
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -23,7 +22,7 @@ func TestExportAwayIsHardlyAsked(t *testing.T) {
 			p := backuptest.NewProvider(t, content())
 			var back atomic.Bool
 			p.Misbehave(func(r backuptest.ProviderRequest) backuptest.Answer {
-				if back.Load() || (r.Method == http.MethodHead && (name == "reset" || name == "short")) {
+				if back.Load() {
 					return nil
 				}
 				return answer
@@ -35,9 +34,11 @@ func TestExportAwayIsHardlyAsked(t *testing.T) {
 				if kind := backup.KindOf(err); kind != backup.ProviderUnavailable && kind != backup.ProviderShortBody {
 					t.Fatalf("%v", err)
 				}
-				_, _ = c.Pin(t.Context(), exportAt(p.URL))
+				if name == "503" || name == "429" { // HEAD has no body that could break
+					_, _ = c.Pin(t.Context(), exportAt(p.URL))
+				}
 			}
-			if n := p.Faults(); n < 3 || n > 24 {
+			if n := p.Faults(); n < 3 || n > 12 {
 				t.Errorf("%d of %d requests were sent", n, 2*tries)
 			}
 			if !strings.Contains(err.Error(), "no answer when last asked at") || strings.Contains(err.Error(), queryCanary) {

@@ -20,6 +20,8 @@ type ExportRangeUpload struct {
 	Uploads Uploader
 	Memory  *transfer.Budget // of all workers of the process
 	Now     func() time.Time
+	// Doubtful tells whether the storage may be away. nil: no process knows of the others; it may whenever the state is repeated.
+	Doubtful func() bool
 }
 
 // ExportRangeUploadIn is one batch; both ends are inclusive.
@@ -97,7 +99,10 @@ func (s ExportRangeUpload) batch(ctx context.Context, in ExportRangeUploadIn) (*
 	if !file.Settled() {
 		b.missing = missingParts(in.First, in.Last, recorded)
 	}
-	b.doubtful = in.Retries > 0 || (job.LastError != nil && job.LastError.Kind == backup.StorageUnavailable)
+	b.doubtful = in.Retries > 0
+	if s.Doubtful != nil {
+		b.doubtful = s.Doubtful()
+	}
 	return b, nil
 }
 

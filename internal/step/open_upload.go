@@ -21,6 +21,8 @@ type OpenUpload struct {
 	SingleBytes int64
 	// MaxParts is how many parts of a file the storage takes; 0: as many as S3.
 	MaxParts int64
+	// Doubtful tells whether the storage may be away. nil: no process knows of the others; it may when the last attempt failed by it.
+	Doubtful func() bool
 }
 
 // OpenUploadIn names the file. Caught is set when the flow comes back because the upload cannot go on as it is; Restarts
@@ -88,7 +90,10 @@ func (s OpenUpload) Handle(ctx context.Context, in OpenUploadIn) (OpenUploadOut,
 	if in.Caught != nil && out.Restarts >= backup.MaxRestarts {
 		return out, backup.E(in.Caught.Kind(), "begun anew %d times, the last time because: %s", out.Restarts, in.Caught.Detail())
 	}
-	file, pin, err := s.ask(ctx, job, file)
+	var pin backup.Pin
+	if err = s.askStorage(ctx, job, file); err == nil {
+		file, pin, err = s.ask(ctx, job, file)
+	}
 	if err == nil {
 		out, err = s.plan(ctx, job, file, pin, in, out)
 	}
@@ -114,6 +119,26 @@ func (s OpenUpload) ask(ctx context.Context, job backup.Job, file backup.File) (
 		file, err = getFile(ctx, s.Files, job.JobID, file.Name)
 	}
 	return file, pin, err
+}
+
+// askStorage makes sure that a storage which may be away answers before the provider is asked anything: by the upload, or by an
+// object that cannot be there yet. What else it says of them is found out later.
+func (s OpenUpload) askStorage(ctx context.Context, job backup.Job, file backup.File) error {
+	doubtful := job.LastError != nil && job.LastError.Kind == backup.StorageUnavailable
+	if s.Doubtful != nil {
+		doubtful = s.Doubtful()
+	}
+	if !doubtful {
+		return nil
+	}
+	key, uploadID := file.Key, file.UploadID
+	if uploadID == "" {
+		key, uploadID = job.FileKey(file.Name, job.Attempt, file.Uploads+1), backup.SingleUploadID("")
+	}
+	if _, err := s.Uploads.UploadedParts(ctx, key, uploadID, 1, 1); backup.Is(err, backup.StorageUnavailable) {
+		return err
+	}
+	return nil
 }
 
 // nextAfterUpload is where a file goes whose parts are all in the storage; "" for any other file.

@@ -192,6 +192,9 @@ func TestOutage(t *testing.T) {
 			if last := r.job(job.JobID); !last.FinishedAt.Before(began.Add(r.policy.JobTimeout)) || last.FinishedAt.Sub(ends) > r.policy.MaxPause+5*time.Minute {
 				t.Errorf("%s away for %d min: done at %s, %s after the outage", kind, minutes, last.FinishedAt, last.FinishedAt.Sub(ends))
 			}
+			if most := 4 * len(contents) * tries; refused > most {
+				t.Errorf("%s away for %d min: %d requests were refused in %d tries, want %d at most", kind, minutes, refused, tries, most)
+			}
 			if fetches, ideal := r.exports.fetches(), 3; kind == backup.StorageUnavailable && fetches > 2*ideal {
 				t.Errorf("storage away for %d min: %d ranges fetched, %d without", minutes, fetches, ideal)
 			}
