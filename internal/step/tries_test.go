@@ -3,6 +3,7 @@ package step_test
 import (
 	"context"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -214,4 +215,71 @@ func (r *rig) untilEnded(jobID string) (tries int) {
 		r.executeOn(r.handlers(), jobID, job.Attempt, func(_ context.Context, d time.Duration) { r.passes(d) })
 	}
 	return tries
+}
+
+// Whatever fails between a failed attempt and the end of the next, and wherever the process ends: the backup gets done by
+// itself within the deadline of its first attempt, nothing else is left in the storage, and the user's usage is that of one
+// backup that is done.
+func TestTriesSurviveEveryFault(t *testing.T) { bothUploads(t, triesSurviveEveryFault) }
+
+func triesSurviveEveryFault(t *testing.T, single int64) {
+	contents := smallSite()
+	faultCases(t, errorsAndCrashes, func(t *testing.T, f fault) *faults {
+		r := rigOn(t, backuptest.NewMemoryStoreWithin(backup.Quotas{ActiveJobs: 1, Ranges: 1}))
+		r.single, r.policy = single, backup.DefaultPolicy()
+		r.site(contents)
+		job := r.running()
+		r.backUp(job, "database")
+		r.move(job, r.open(job, "files"))
+		r.fail(job, "files", backup.StorageUnavailable)
+		r.faults.arm(f)
+		fired := ""
+		survive := func() {
+			if r.faults.dead {
+				fired = r.faults.disarm()
+			}
+		}
+		_, err := r.finishJob().Handle(t.Context(), step.FinishJobIn{JobID: job.JobID, Attempt: 1})
+		if survive(); err != nil { // Step Functions asks again, and after that tells of its end
+			_, _ = r.finishJob().Handle(t.Context(), step.FinishJobIn{JobID: job.JobID, Attempt: 1})
+		}
+		_ = r.cleaner().EndExecution(t.Context(), job.JobID, 1, backup.StorageUnavailable, "503")
+		survive()
+		for rounds := 0; r.job(job.JobID).Active() && rounds < 5; rounds++ {
+			r.passes(r.policy.MaxPause)
+			_, _ = r.sweeper().Run(t.Context())
+			survive()
+			r.executeStarted(job.JobID, survive)
+		}
+		fired += r.faults.disarm()
+		done := r.job(job.JobID)
+		if !done.DeadlineAt.Equal(job.DeadlineAt) || done.Retries != 0 || done.Tries == 0 {
+			t.Errorf("%q failed, then the job had %d tries, deadline %s, which was %s", fired, done.Tries, done.DeadlineAt, job.DeadlineAt)
+		}
+		r.wantDone(job.JobID, contents)
+		usage, err := r.store.Usage(t.Context(), "ada", r.now())
+		if err != nil || usage.ActiveJobs != 0 || usage.Ranges != 0 || usage.StoredBytes != done.SizeBytes {
+			t.Errorf("%q failed, then the usage is %+v, %v", fired, usage, err)
+		}
+		r.faults.fired = fired
+		return r.faults
+	})
+}
+
+// executeStarted runs the attempt that the job is in, if it was started, again after its process ended, and tells its end as
+// EventBridge does.
+func (r *rig) executeStarted(jobID string, survive func()) {
+	r.Helper()
+	job := r.job(jobID)
+	if !slices.Contains(r.executions.started, backup.ExecutionName(jobID, job.Attempt)) {
+		return
+	}
+	result := r.execute(jobID, job.Attempt)
+	survive()
+	if result.Status == asl.Aborted {
+		result = r.execute(jobID, job.Attempt)
+	}
+	if result.Status == asl.Failed {
+		r.need(r.cleaner().EndExecution(r.Context(), jobID, job.Attempt, backup.Kind(result.Error), result.Cause))
+	}
 }
