@@ -247,16 +247,36 @@ func (s *Service) runDaily(ctx context.Context, site backup.Site, due time.Time)
 	return err
 }
 
+// executionEnded tells the end of an execution that could not do so itself. Nobody else would before the job's deadline, so
+// that it waits for a store that is away.
 func (s *Service) executionEnded(ctx context.Context, jobID string, attempt int, r asl.Result) {
 	caught := step.Caught{Error: r.Error, Cause: r.Cause}
 	kind := caught.Kind()
 	if r.Status == asl.TimedOut {
 		kind = backup.TimedOut
 	}
-	if err := s.cleaner.EndExecution(ctx, jobID, attempt, kind, caught.Detail()); err != nil {
+	for pause := firstPause; ; pause = min(2*pause, maxPause) {
+		err := s.cleaner.EndExecution(ctx, jobID, attempt, kind, caught.Detail())
+		if err == nil || ctx.Err() != nil {
+			return
+		}
 		s.config.Log.WarnContext(ctx, "end of execution", "jobId", jobID, "attempt", attempt, "error", err)
+		if !backup.Is(err, backup.StoreUnavailable) && !backup.Is(err, backup.Conflict) {
+			return // of the cleanup, which the sweeper repeats
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return
+		}
 	}
 }
+
+// Pauses between two calls of a store that is away.
+const (
+	firstPause = time.Second
+	maxPause   = time.Minute
+)
 
 // URL is the base URL of the API.
 func (s *Service) URL() string { return "http://" + s.listener.Addr().String() }
