@@ -7,6 +7,7 @@ import (
 	"github.com/sitevault/sitevault/internal/cloud"
 	"github.com/sitevault/sitevault/internal/lambdaedge"
 	"github.com/sitevault/sitevault/internal/schedule"
+	"github.com/sitevault/sitevault/internal/telemetry"
 )
 
 func main() {
@@ -14,5 +15,5 @@ func main() {
 	s := cloud.Open(ctx)
 	store, executions := s.Store(), s.Executions()
 	backups := s.Backups(store, executions, s.Cleaner(store, s.Storage(ctx), executions))
-	s.Start(lambdaedge.Function(schedule.DailyRuns{Start: backups.RunDaily}.Handle))
+	s.Start(lambdaedge.Function(schedule.DailyRuns{Start: telemetry.DailyRuns(backups.RunDaily, s.Metrics), Log: s.Log}.Handle))
 }
