@@ -258,6 +258,10 @@ func TestConditions(t *testing.T) {
 				if action == "iam:PassRole" && at(s.condition, "StringEquals", "iam:PassedToService") != "scheduler.amazonaws.com" {
 					t.Errorf("%s: %s on %v", policy.ID, action, s.condition)
 				}
+				keys := at(s.condition, "ForAllValues:StringLike", "dynamodb:LeadingKeys")
+				if strings.HasPrefix(policy.ID, "StatusPolicy") && action == "dynamodb:UpdateItem" && !strings.Contains(fmt.Sprint(keys), dynamo.RequestCounts) {
+					t.Errorf("%s: %s on every row", policy.ID, action)
+				}
 			}
 		}
 	}

@@ -158,7 +158,7 @@ func jobFunctions(c Config) []Function {
 		{
 			Name: create, MemoryMiB: 512, Timeout: 29 * time.Second,
 			Reads:  reads(storage, of(StateMachineARN, ScheduleGroup, ScheduleRoleARN, ScheduleDLQARN, DailyRunARN, SocketEndpoint, ServiceVersion), policy),
-			Grants: readRows.and(listJobs, writeJobs, writeFiles, writeSites, writeTickets, abortUploads, deleteObjects, startExecutions, stopExecutions, writeSchedules),
+			Grants: readRows.and(listJobs, countRequests, writeJobs, writeFiles, writeSites, writeTickets, abortUploads, deleteObjects, startExecutions, stopExecutions, writeSchedules),
 			Why:    "A person waits; more memory starts faster. API Gateway gives up after 29 s.",
 		},
 		{

@@ -14,22 +14,23 @@ type Resource string
 
 // The resources of a deployment.
 const (
-	TheTable     Resource = "the table"
-	DueIndex     Resource = "the index of due jobs"
-	TableStream  Resource = "the table's stream"
-	TheBucket    Resource = "the bucket"
-	Objects      Resource = "objects of the bucket"
-	DataKey      Resource = "the key of bucket and table"
-	Machine      Resource = "the state machine"
-	Executions   Resource = "executions of the state machine"
-	Bus          Resource = "the event bus"
-	Schedules    Resource = "schedules of the group"
-	ScheduleRole Resource = "the role of schedules"
-	Connections  Resource = "open sockets"
-	Secrets      Resource = "secrets of providers"
-	DeadLetters  Resource = "the function's dead-letter queue"
-	LogStreams   Resource = "streams of the function's log group"
-	Everything   Resource = "*"
+	TheTable      Resource = "the table"
+	RequestCounts Resource = "the table's counts of requests"
+	DueIndex      Resource = "the index of due jobs"
+	TableStream   Resource = "the table's stream"
+	TheBucket     Resource = "the bucket"
+	Objects       Resource = "objects of the bucket"
+	DataKey       Resource = "the key of bucket and table"
+	Machine       Resource = "the state machine"
+	Executions    Resource = "executions of the state machine"
+	Bus           Resource = "the event bus"
+	Schedules     Resource = "schedules of the group"
+	ScheduleRole  Resource = "the role of schedules"
+	Connections   Resource = "open sockets"
+	Secrets       Resource = "secrets of providers"
+	DeadLetters   Resource = "the function's dead-letter queue"
+	LogStreams    Resource = "streams of the function's log group"
+	Everything    Resource = "*"
 )
 
 // Wildcard says why a resource is named by a pattern.
@@ -79,7 +80,7 @@ var (
 	writeTickets = set{allow(TheTable, "dynamodb:PutItem")}
 	takeTickets  = set{allow(TheTable, "dynamodb:DeleteItem")}
 
-	countRequests = set{allow(TheTable, "dynamodb:UpdateItem")}
+	countRequests = set{allow(RequestCounts, "dynamodb:UpdateItem")}
 
 	openSockets      = set{allow(TheTable, "dynamodb:Query", "dynamodb:PutItem")}
 	subscribeSockets = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")}

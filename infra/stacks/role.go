@@ -7,6 +7,8 @@ import (
 	"github.com/aws/aws-cdk-go/awscdk/v2"
 	"github.com/aws/aws-cdk-go/awscdk/v2/awsiam"
 	"github.com/aws/jsii-runtime-go"
+
+	"github.com/sitevault/sitevault/internal/dynamo"
 )
 
 // grant attaches the policy of one function: its Grants and what Lambda itself does in the role's name.
@@ -14,11 +16,9 @@ func (a *App) grant(f Function) {
 	arns := a.arns(f)
 	statements := []awsiam.PolicyStatement{}
 	for _, g := range merged(append(slices.Clone(f.Grants), platform(f)...)) {
-		props := &awsiam.PolicyStatementProps{Actions: jsii.Strings(g.Actions...), Resources: jsii.Strings(arns[g.On]...)}
-		if g.Via != "" {
-			props.Conditions = a.via(g)
-		}
-		statements = append(statements, awsiam.NewPolicyStatement(props))
+		statements = append(statements, awsiam.NewPolicyStatement(&awsiam.PolicyStatementProps{
+			Actions: jsii.Strings(g.Actions...), Resources: jsii.Strings(arns[g.On]...), Conditions: a.conditions(g),
+		}))
 	}
 	attached := awsiam.NewPolicy(a.Stack, jsii.String(pascal(f.Name)+"Policy"), &awsiam.PolicyProps{
 		Roles: &[]awsiam.IRole{a.roles[f.Name]}, Statements: &statements,
@@ -71,9 +71,14 @@ func merged(grants []Grant) []Grant {
 	return all
 }
 
-// via is the condition that only the named service uses what is granted.
-func (a *App) via(g Grant) *map[string]any {
-	if g.On == ScheduleRole {
+// conditions narrow a grant: to the service that alone uses what is granted, or to rows of one kind.
+func (a *App) conditions(g Grant) *map[string]any {
+	switch {
+	case g.On == RequestCounts:
+		return &map[string]any{"ForAllValues:StringLike": map[string][]string{"dynamodb:LeadingKeys": {dynamo.RequestCounts}}}
+	case g.Via == "":
+		return nil
+	case g.On == ScheduleRole:
 		return &map[string]any{"StringEquals": map[string]string{"iam:PassedToService": g.Via + ".amazonaws.com"}}
 	}
 	return &map[string]any{"StringEquals": map[string]string{"kms:ViaService": g.Via + "." + *a.Stack.Region() + ".amazonaws.com"}}
@@ -83,17 +88,18 @@ func (a *App) via(g Grant) *map[string]any {
 func (a *App) arns(f Function) map[Resource][]string {
 	table, bucket := *a.data.Table.TableArn(), *a.data.Bucket.BucketArn()
 	arns := map[Resource][]string{
-		TheTable:     {table},
-		DueIndex:     {table + "/index/" + dueIndex},
-		TableStream:  {*a.data.Table.TableStreamArn()},
-		TheBucket:    {bucket},
-		Objects:      {bucket + "/*"},
-		DataKey:      {*a.data.Key.KeyArn()},
-		Machine:      {*a.Machine.StateMachineArn()},
-		Executions:   {a.arn("states", "execution", ":", *a.Machine.StateMachineName()+":*")},
-		Bus:          {*a.bus.EventBusArn()},
-		Schedules:    {a.arn("scheduler", "schedule", "/", *a.schedules.Ref()+"/*")},
-		ScheduleRole: {*a.scheduleRole.RoleArn()},
+		TheTable:      {table},
+		RequestCounts: {table},
+		DueIndex:      {table + "/index/" + dueIndex},
+		TableStream:   {*a.data.Table.TableStreamArn()},
+		TheBucket:     {bucket},
+		Objects:       {bucket + "/*"},
+		DataKey:       {*a.data.Key.KeyArn()},
+		Machine:       {*a.Machine.StateMachineArn()},
+		Executions:    {a.arn("states", "execution", ":", *a.Machine.StateMachineName()+":*")},
+		Bus:           {*a.bus.EventBusArn()},
+		Schedules:     {a.arn("scheduler", "schedule", "/", *a.schedules.Ref()+"/*")},
+		ScheduleRole:  {*a.scheduleRole.RoleArn()},
 		Connections: {
 			a.arn("execute-api", *a.Socket.ApiId(), "/", StageName+"/POST/@connections/*"),
 			a.arn("execute-api", *a.Socket.ApiId(), "/", StageName+"/DELETE/@connections/*"),

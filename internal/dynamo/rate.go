@@ -15,6 +15,9 @@ import (
 // rateWindow is how long requests of a user are counted together: functions that serve them know nothing of each other.
 const rateWindow = 10 * time.Second
 
+// RequestCounts is the pattern of the partitions in which requests are counted: whoever serves requests may write there.
+const RequestCounts = "RATE#*"
+
 // rateRow counts the requests of a window.
 type rateRow struct {
 	header
