@@ -1,4 +1,4 @@
-// Command sweep tends the jobs that are due, every few minutes: the guarantee behind every event that can get lost.
+// Command sweep tends the jobs that are due, every minute: the guarantee behind every event that can get lost.
 package main
 
 import (

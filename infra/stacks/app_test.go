@@ -328,7 +328,7 @@ func TestRules(t *testing.T) {
 			t.Errorf("%s is on the wrong bus", name)
 		}
 	}
-	if clock := named(t, d.app, "AWS::Events::Rule", "SweepRule").at("ScheduleExpression"); clock != "rate(5 minutes)" {
+	if clock := named(t, d.app, "AWS::Events::Rule", "SweepRule").at("ScheduleExpression"); clock != "rate(1 minute)" {
 		t.Errorf("the sweeper runs at %v", clock)
 	}
 }

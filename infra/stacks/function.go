@@ -170,7 +170,7 @@ func jobFunctions(c Config) []Function {
 			Name: sweep, MemoryMiB: 512, Timeout: 290 * time.Second, Reserved: sweepers, Async: true, Periodic: true,
 			Reads:  reads(storage, of(StateMachineARN), policy),
 			Grants: readRows.and(listJobs, readDue, writeJobs, writeFiles, abortUploads, deleteObjects, startExecutions, stopExecutions),
-			Why:    "Ends before the next run in five minutes, and never runs twice at the same time: that would only double the requests.",
+			Why:    "Runs every minute and never twice at the same time, which would only double the requests: after a long run some are left out, but the alarm for a quarter of an hour does not ring.",
 		},
 		{
 			Name: executionEnded, MemoryMiB: 256, Timeout: 5 * time.Minute, Async: true, Retries: 2,

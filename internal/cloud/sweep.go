@@ -28,8 +28,12 @@ type SweepOut struct {
 	CaughtUp int `json:"caughtUp"`
 }
 
-// alarmingAge is when a site without a good backup counts: a day and two hours of grace for the backup itself.
-const alarmingAge = 26 * time.Hour
+const (
+	// alarmingAge is when a site without a good backup counts: a day and two hours of grace for the backup itself.
+	alarmingAge = 26 * time.Hour
+	// namedFor is how long such a site is named, which is longer than a run may take: the runs meanwhile are left out.
+	namedFor = 5 * time.Minute
+)
 
 // Handle runs one sweep. What fails of it does not keep the rest from being done.
 func (s Sweeper) Handle(ctx context.Context, _ struct{}) (SweepOut, error) {
@@ -45,7 +49,7 @@ func (s Sweeper) Handle(ctx context.Context, _ struct{}) (SweepOut, error) {
 }
 
 // tellOverdue counts the sites that have waited too long for a good backup, and names each in the log when it has become
-// one of them: twice if all is well, so that a sweep may be late or fail.
+// one of them: several times if all is well, so that a sweep may be late or fail.
 func (s Sweeper) tellOverdue(ctx context.Context, overdue []backup.Waiting) {
 	count, alarming := 0, s.Now().Add(-alarmingAge)
 	for _, w := range overdue {
@@ -53,7 +57,7 @@ func (s Sweeper) tellOverdue(ctx context.Context, overdue []backup.Waiting) {
 			break // the longest waiting come first
 		}
 		count++
-		if w.Since.After(alarming.Add(-2 * step.SweepInterval)) {
+		if w.Since.After(alarming.Add(-namedFor)) {
 			s.Log.WarnContext(ctx, "a site has had no good backup for 26 hours", "userId", w.UserID, telemetry.KeySiteID, w.SiteID, "since", w.Since)
 		}
 	}

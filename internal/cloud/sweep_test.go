@@ -65,7 +65,7 @@ func TestSweeper(t *testing.T) {
 		{name: "no site"},
 		{name: "a site in time", waiting: waiting(20 * time.Hour), hours: 20},
 		{name: "a site that just came to need", waiting: waiting(26 * time.Hour), hours: 26, overdue: 1, named: true},
-		{name: "a site in need for long", waiting: waiting(26*time.Hour + 2*step.SweepInterval), hours: 26 + 1.0/6, overdue: 1},
+		{name: "a site in need for long", waiting: waiting(26*time.Hour + 5*time.Minute), hours: 26 + 1.0/12, overdue: 1},
 		{name: "both, and one that is only late", waiting: waiting(99*time.Hour, 26*time.Hour, 25*time.Hour), hours: 99, overdue: 2, named: true},
 		{name: "no table", table: noTable},
 		{name: "no index", index: noIndex, hours: -1},

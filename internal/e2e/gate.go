@@ -97,6 +97,18 @@ func (g *Gate) Stall(match Match) *Rule {
 	})
 }
 
+// Away cuts the connections of all requests of the kind until Release, as if nobody were there.
+func (g *Gate) Away(match Match) *Rule {
+	return g.rule(match, math.MaxInt, func(r *Rule, w http.ResponseWriter, req *http.Request) {
+		select {
+		case <-r.released:
+			g.next.ServeHTTP(w, req)
+		default:
+			panic(http.ErrAbortHandler)
+		}
+	})
+}
+
 // HoldAfter lets the server serve the next request of the kind and keeps the answer back until Release.
 func (g *Gate) HoldAfter(match Match) *Rule {
 	return g.rule(match, 1, func(r *Rule, w http.ResponseWriter, req *http.Request) {
@@ -152,6 +164,16 @@ func (g *Gate) Seen(kind string) int {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.seen[kind]
+}
+
+// Asked counts all requests that came, whatever became of them.
+func (g *Gate) Asked() (n int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, times := range g.seen {
+		n += times
+	}
+	return n
 }
 
 // ServeHTTP implements http.Handler.

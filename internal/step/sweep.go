@@ -24,8 +24,8 @@ type Sweep struct {
 	Now        func() time.Time
 }
 
-// SweepInterval is the time between two runs on AWS.
-const SweepInterval = 5 * time.Minute
+// SweepInterval is the time between two runs on AWS. It is as late as the next try of a job may begin.
+const SweepInterval = time.Minute
 
 const (
 	maxTended = 5000 // in one run, the next run goes on
