@@ -140,18 +140,22 @@ func (q Quotas) Refuse(u, change Usage, now time.Time) error {
 }
 
 // measures say what is counted in words, and where an operator sets its limit: a flag of `sitevault serve` and a value of
-// the CDK context.
+// the CDK context. Only on AWS jobs wait for ranges; on one machine users share the places.
 var measures = map[Measure]struct{ words, flag, context string }{
 	Sites:        {"%d sites, of at most %d", "--quota-sites", "quotaSites"},
 	ActiveJobs:   {"%d pending and running backups, of at most %d", "--quota-active", "quotaActive"},
-	Ranges:       {"running backups that move %d ranges at a time, of at most %d", "--quota-ranges", "quotaRanges"},
+	Ranges:       {"running backups that move %d ranges at a time, of at most %d", "", "quotaRanges"},
 	StoredBytes:  {"%d bytes stored, of at most %d, and needs more than is left", "--quota-stored-gib", "quotaStoredGiB"},
 	FetchedBytes: {"%d bytes fetched today, of at most %d, and needs more than is left", "--quota-fetched-gib", "quotaFetchedGiB"},
 }
 
 func (b Bound) exceeded(used int64, now time.Time) *Error {
 	m := measures[b.Measure]
-	e := E(QuotaExceeded, "the user has "+m.words+"; the operator can raise %s (on AWS the context %s)", used, b.limit, m.flag, m.context)
+	setting := m.flag + " (on AWS the context " + m.context + ")"
+	if m.flag == "" {
+		setting = "the context " + m.context
+	}
+	e := E(QuotaExceeded, "the user has "+m.words+"; the operator can raise %s", used, b.limit, setting)
 	if b.Measure == FetchedBytes {
 		e.RetryAfter = now.UTC().Truncate(24 * time.Hour).Add(24 * time.Hour).Sub(now)
 	}
