@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
-	"slices"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -89,7 +88,10 @@ func (s FinishJob) done(ctx context.Context, job backup.Job, files []backup.File
 	if err := s.Cleaner.RemoveStrays(ctx, job, files); err != nil {
 		return job, err
 	}
-	files = slices.DeleteFunc(files, func(f backup.File) bool { return f.Status != backup.FileDone }) // of a provider since removed
+	files, err := s.finished(ctx, job, files)
+	if err != nil {
+		return job, err
+	}
 	body, err := json.MarshalIndent(manifestOf(job, files, s.Now()), "", "  ")
 	if err != nil {
 		return job, fmt.Errorf("manifest of job %s: %w", job.JobID, err)
@@ -105,6 +107,26 @@ func (s FinishJob) done(ctx context.Context, job backup.Job, files []backup.File
 		}
 		return next, err
 	})
+}
+
+// finished are the files of the backup. Those of providers that the site no longer has may have been begun in an earlier attempt:
+// what they had in the storage is gone, and no longer counts for the user.
+func (s FinishJob) finished(ctx context.Context, job backup.Job, files []backup.File) (done []backup.File, err error) {
+	for _, f := range files {
+		if f.Status == backup.FileDone {
+			done = append(done, f)
+			continue
+		}
+		now := s.Now()
+		reason := backup.NewFailure(backup.NotFound, f.Name, "the site no longer has this provider", now)
+		_, err := advanceFile(ctx, s.Files, backup.Guard(job.JobID, job.Attempt), f.Name, func(f backup.File) (backup.File, error) {
+			return f.Forget(reason, now)
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	return done, nil
 }
 
 func sizeOf(files []backup.File) (sizeBytes int64) {

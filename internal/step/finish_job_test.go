@@ -1,6 +1,7 @@
 package step_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -75,6 +76,38 @@ func TestFinishJobAfterDeadline(t *testing.T) {
 		t.Errorf("%d ranges fetched for 2 parts", got)
 	}
 	r.wantDone(job.JobID, smallSite())
+}
+
+// What an attempt has begun of a provider that the site no longer has is no part of the backup, and nothing of it is left or
+// counts for the user.
+func TestProviderRemovedMeanwhile(t *testing.T) { bothUploads(t, providerRemovedMeanwhile) }
+
+func providerRemovedMeanwhile(t *testing.T, single int64) {
+	r := newRig(t)
+	r.single = single
+	site := r.site(smallSite())
+	job := r.running()
+	r.backUp(job, "files")
+	r.move(job, r.open(job, "database"))
+	r.fail(job, "database", backup.ProviderUnavailable)
+	r.finish(job)
+	held := func() int64 {
+		usage, err := r.store.Usage(t.Context(), "ada", r.now())
+		r.need(err)
+		return usage.StoredBytes
+	}
+	before := held()
+	site.Providers = slices.DeleteFunc(site.Providers, func(p backup.Provider) bool { return p.Name == "database" })
+	r.need(r.store.PutSite(t.Context(), site))
+	r.need(second(r.backups().Retry(t.Context(), "ada", job.JobID)))
+	if result := r.execute(job.JobID, 2); result.Status != asl.Succeeded {
+		t.Fatal(result.Error, result.Cause)
+	}
+	contents := map[string]backuptest.Content{"files": smallSite()["files"]}
+	r.wantDone(job.JobID, contents)
+	if after := held(); after >= before || after != contents["files"].Size() {
+		t.Errorf("%d bytes count for the user, before %d, stored are %d", after, before, contents["files"].Size())
+	}
 }
 
 // Whoever has read that the deadline is over never sees the job done, however long the manifest takes to be written.
