@@ -10,7 +10,7 @@ import (
 )
 
 // defaultHangAfter is how long an export may be silent before its execution's place goes to another.
-const defaultHangAfter = 2 * time.Second
+const defaultHangAfter = 500 * time.Millisecond
 
 // occupancyKey is that of the execution's occupancy in the context of its steps.
 type occupancyKey struct{}

@@ -120,7 +120,7 @@ func (b *Budget) readRange(ctx context.Context, user string, r Range, full chan<
 }
 
 // hangAfter is how long a range may take to open before its memory goes to others.
-const hangAfter = 2 * time.Second
+const hangAfter = 500 * time.Millisecond
 
 // open opens a range when there is memory for it, and not before: a provider may not wait for long with a body that nobody
 // reads. One that hangs for a minute must not keep the memory meanwhile.
