@@ -300,6 +300,7 @@ func (s *Service) Serve(ctx context.Context) error {
 	defer loops.Wait()
 	defer cancel()
 	loops.Go(func() { every(ctx, s.config.SweepEvery, s.sweepOnce) })
+	loops.Go(func() { every(ctx, s.config.SweepEvery, s.startDue) })
 	loops.Go(func() { every(ctx, sweepsToPurge*s.config.SweepEvery, s.purgeOnce) })
 	loops.Go(func() { s.clock.Serve(ctx) })
 	served := make(chan error, 2)
@@ -349,6 +350,13 @@ func (s *Service) resume(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// startDue runs beside the sweep, which may hang with the storage.
+func (s *Service) startDue(ctx context.Context) {
+	if err := s.sweep.StartDue(ctx); err != nil && ctx.Err() == nil {
+		s.config.Log.ErrorContext(ctx, "start due backups", "error", err)
+	}
 }
 
 func (s *Service) sweepOnce(ctx context.Context) {

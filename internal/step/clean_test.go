@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -361,9 +364,7 @@ func TestFailingJobDoesNotStarveOthers(t *testing.T) {
 	const jobs = 230
 	r := rigOn(t, backuptest.NewMemoryStore())
 	for i := range jobs {
-		site := backup.Site{UserID: "ada", SiteID: fmt.Sprintf("site-%d", i), Providers: []backup.Provider{{Name: "files", URL: "https://example.org/"}}}.WithDefaults()
-		job := backup.NewJob(r.newID(), site, backup.Manual, epoch.AddDate(0, 0, 60), epoch, r.policy)
-		r.need(second(r.store.CreateJob(t.Context(), job, backup.Idempotency{})))
+		r.siteJob(i)
 	}
 	r.passes(r.policy.JobTimeout)
 	broken := "01JD" + fmt.Sprintf("%022d", 1) // the longest due
@@ -383,6 +384,71 @@ func TestFailingJobDoesNotStarveOthers(t *testing.T) {
 			t.Errorf("job %s is due again in %s", job.JobID, due)
 		}
 	}
+}
+
+// Cleanups that hang with the storage, more of them than are worked on at a time, keep no backup from its start.
+func TestHangingCleanupsKeepNoBackupFromItsStart(t *testing.T) {
+	for name, start := range map[string]func(step.Sweep, context.Context) error{
+		"beside the sweep": func(s step.Sweep, ctx context.Context) error { return s.StartDue(ctx) },
+		"within the sweep": func(s step.Sweep, ctx context.Context) error {
+			hung, cancel := context.WithTimeout(ctx, time.Minute) // as long as a function lives
+			defer cancel()
+			_, err := s.Run(hung)
+			return ignoreHung(err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := rigOn(t, backuptest.NewMemoryStore())
+				for i := range 40 {
+					job := r.siteJob(i)
+					failed, err := job.Fail(1, backup.NewFailure(backup.ProviderRefused, "", "401", epoch), epoch, r.policy)
+					r.need(err)
+					r.need(r.store.SwapJob(t.Context(), failed))
+				}
+				r.passes(backup.SweepGrace)
+				waiting := r.siteJob(40)
+				r.passes(backup.StartGrace)
+				sweep, storage := r.sweeper(), &hangingSweep{}
+				sweep.Cleaner.Storage = storage
+				r.need(start(sweep, t.Context()))
+				if want := backup.ExecutionName(waiting.JobID, 1); !slices.Equal(r.executions.started, []string{want}) {
+					t.Errorf("started %v, not %s", r.executions.started, want)
+				}
+				if name == "within the sweep" && storage.calls.Load() == 0 {
+					t.Error("no cleanup hung")
+				}
+			})
+		})
+	}
+}
+
+func ignoreHung(err error) error {
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil
+	}
+	return err
+}
+
+// siteJob is a pending job of a site of its own.
+func (r *rig) siteJob(i int) backup.Job {
+	r.Helper()
+	site := backup.Site{UserID: "ada", SiteID: fmt.Sprintf("site-%d", i), Providers: []backup.Provider{{Name: "files", URL: "https://example.org/"}}}.WithDefaults()
+	job, err := r.store.CreateJob(r.Context(), backup.NewJob(r.newID(), site, backup.Manual, epoch.AddDate(0, 0, 60), r.now(), r.policy), backup.Idempotency{})
+	r.need(err)
+	return job
+}
+
+// hangingSweep answers when its caller has lost patience.
+type hangingSweep struct {
+	step.Sweeping
+	calls atomic.Int64
+}
+
+func (s *hangingSweep) AbortUploads(ctx context.Context, _ string, _ []string, _ func(string) bool) (int, error) {
+	s.calls.Add(1)
+	<-ctx.Done()
+	return 0, backup.E(backup.StorageUnavailable, "no answer in time: %w", ctx.Err())
 }
 
 var errStubborn = backup.E(backup.StoreUnavailable, "cannot be stopped")

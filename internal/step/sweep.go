@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -39,13 +40,40 @@ type Swept struct {
 	CleanupsFailing int // of them those whose cleanup has failed for backup.CleanupAlarm
 }
 
-// Run tends the due jobs. They are listed once: an index that lags behind would list again what has just been tended. The
-// error joins those of single jobs, which do not keep the others from being tended.
+// StartDue starts the pending jobs that are due, and nothing else: none of them waits for a cleanup that hangs with the storage.
+func (s Sweep) StartDue(ctx context.Context) error {
+	due, err := s.Jobs.DueJobs(ctx, s.Now(), maxTended)
+	if err != nil {
+		return err
+	}
+	pending := slices.DeleteFunc(due, func(j backup.Job) bool { return !s.toStart(j) })
+	_, err = each(ctx, pending, func(job backup.Job) error {
+		if err := s.restart(ctx, job); err != nil {
+			return fmt.Errorf("start job %s: %w", job.JobID, err)
+		}
+		return nil
+	})
+	return err
+}
+
+func (s Sweep) toStart(job backup.Job) bool { return job.StatusAt(s.Now()) == backup.Pending }
+
+// Run tends the due jobs, first those that are to be started. They are listed once: an index that lags behind would list again
+// what has just been tended. The error joins those of single jobs, which do not keep the others from being tended.
 func (s Sweep) Run(ctx context.Context) (Swept, error) {
 	due, err := s.Jobs.DueJobs(ctx, s.Now(), maxTended)
 	if err != nil {
 		return Swept{}, err
 	}
+	slices.SortStableFunc(due, func(a, b backup.Job) int {
+		switch {
+		case s.toStart(a) == s.toStart(b):
+			return 0
+		case s.toStart(a):
+			return -1
+		}
+		return 1
+	})
 	var failing atomic.Int64
 	tended, err := each(ctx, due, func(job backup.Job) error {
 		err := s.tend(ctx, job.JobID)
