@@ -190,6 +190,9 @@ func (p *program) jobFacts(j api.Backup) []fact {
 	if next := nextTry(j); next != "" {
 		facts = append(facts, fact{"Waits", next})
 	}
+	if text := failingCleanup(j); text != "" {
+		facts = append(facts, fact{"Cleanup", text})
+	}
 	if j.Waiting != nil {
 		facts = append(facts, fact{"Waits for", j.Waiting.For + " since " + at(j.Waiting.Since)})
 	}

@@ -486,6 +486,20 @@ func TestRemedies(t *testing.T) {
 	}
 }
 
+// A failed or deleted backup says that its cleanup fails, a running one does not take the attempt before for a cleanup.
+func TestFailingCleanupIsShown(t *testing.T) {
+	job := failed().Backup
+	since := job.CreatedAt
+	job.LastError = &api.Failure{Kind: backup.StorageRefused, Message: backup.StorageRefused.Sentence(), Detail: "legal hold", At: since.Add(time.Hour), Since: &since}
+	for status, shown := range map[backup.Status]bool{backup.Failed: true, backup.Deleting: true, backup.Running: false} {
+		job.Status = status
+		text := failingCleanup(job)
+		if (text != "") != shown || (shown && (!strings.Contains(text, "since "+at(since)) || !strings.Contains(text, "legal hold"))) {
+			t.Errorf("%s: %q", status, text)
+		}
+	}
+}
+
 // The flag never panics, and what it accepts keeps the name and loses nothing of the URL.
 func FuzzParseProvider(f *testing.F) {
 	for _, seed := range []string{"files=https://x/f", "f=https://x/?a=b,secret=s", "=", "a=,secret=", "a=b,secret=c,secret=d"} {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -127,6 +128,14 @@ func nextTry(job api.Backup) string {
 		return ""
 	}
 	return fmt.Sprintf("try %d, next at %s: %s (%s)", job.Attempt, job.NextTryAt.Local().Format("15:04:05"), plain(job.LastError.Message), plain(job.LastError.Detail))
+}
+
+// failingCleanup is why what a failed or deleted backup has in the storage is still there; "" if nothing is known to be.
+func failingCleanup(job api.Backup) string {
+	if e := job.LastError; e != nil && (job.Status == backup.Failed || job.Status == backup.Deleting) {
+		return fmt.Sprintf("fails since %s and is tried again: %s (%s)", atPointer(cmp.Or(e.Since, &e.At)), plain(e.Message), plain(e.Detail))
+	}
+	return ""
 }
 
 // lineShower prints plain lines.

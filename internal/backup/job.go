@@ -410,6 +410,15 @@ func (j Job) Postpone(until time.Time, f *Failure) (Job, error) {
 	return j, nil
 }
 
+// CleanupFailed records why a cleanup that is owed did not succeed. The sweeper repeats it when it is due.
+func (j Job) CleanupFailed(f *Failure) (Job, error) {
+	if j.Status != Deleting && (j.Status != Failed || j.Cleanup == CleanupNone) {
+		return j, ErrAlready
+	}
+	j.LastError = f.after(j.LastError)
+	return j, nil
+}
+
 // CleanupFailing tells whether nothing could be removed of the job for CleanupAlarm.
 func (j Job) CleanupFailing(now time.Time) bool {
 	cleaning := j.Status == Failed || j.Status == Deleting

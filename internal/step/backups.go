@@ -120,9 +120,7 @@ func (b Backups) Retry(ctx context.Context, userID, jobID string) (backup.Job, e
 	if err != nil {
 		return job, err
 	}
-	if err := b.settle(ctx, job); err != nil {
-		return job, err
-	}
+	b.settle(ctx, job)
 	site, err := b.currentSite(ctx, job)
 	if err != nil {
 		return job, err
@@ -135,17 +133,14 @@ func (b Backups) Retry(ctx context.Context, userID, jobID string) (backup.Job, e
 	return job, nil
 }
 
-// settle ends an attempt that is over but not cleaned up, within an answer's time.
-func (b Backups) settle(ctx context.Context, job backup.Job) error {
-	ctx, cancel := context.WithTimeout(ctx, cleaningTime)
-	defer cancel()
+// settle ends an attempt that is over but not cleaned up, within an answer's time. What is left decides about the retry.
+func (b Backups) settle(ctx context.Context, job backup.Job) {
 	switch {
 	case job.Active() && job.StatusAt(b.Now()) == backup.Failed:
-		return b.Cleaner.EndExpired(ctx, job)
+		b.logged(ctx, "end overdue job", job, b.Cleaner.EndExpired)
 	case job.Cleanup == backup.CleanupNow:
-		return b.Cleaner.StopAndClean(ctx, job)
+		b.logged(ctx, "clean up failed job", job, b.Cleaner.StopAndClean)
 	}
-	return nil
 }
 
 // currentSite is nil when the site is no longer registered: the job then goes on with what it knows.

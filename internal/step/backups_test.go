@@ -277,10 +277,43 @@ func TestWritesDoNotWaitForStorage(t *testing.T) {
 		if err := do(r.backups(), r, job.JobID); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+		if told := r.job(job.JobID).LastError; told == nil || told.Kind != backup.StorageUnavailable || !told.Since.Equal(r.now()) {
+			t.Errorf("%s: the failing cleanup is told as %+v", name, told)
+		}
 		r.storage.Intercept = nil
 		r.passes(backup.SweepGrace)
 		r.need(second(r.sweeper().Run(t.Context())))
 		r.wantNothingLeft(job)
+		if told := r.job(job.JobID).LastError; told != nil {
+			t.Errorf("%s: cleaned up, and still told: %+v", name, told)
+		}
+	}
+}
+
+// A cleanup that the storage refuses is told from its first failure on, beside the reason why the job failed, and a retry is
+// answered by what stands in its way.
+func TestRefusedCleanup(t *testing.T) {
+	for kind, want := range map[backup.Kind]backup.Kind{backup.ProviderRefused: backup.NotRetryable, backup.TimedOut: backup.Conflict} {
+		r := newRig(t)
+		r.site(smallSite())
+		refused := 0
+		r.storage.Intercept = func(c backuptest.StorageCall) error {
+			if c.Op != "AbortUploads" || c.After {
+				return nil
+			}
+			refused++
+			return backup.E(backup.StorageRefused, "legal hold")
+		}
+		job := r.failed(kind)
+		if refused != 1 || job.Failure.Kind != kind || job.LastError == nil || job.LastError.Kind != backup.StorageRefused {
+			t.Errorf("%s: refused %d times, failed by %+v, told %+v", kind, refused, job.Failure, job.LastError)
+		}
+		began := r.now()
+		r.passes(time.Second)
+		r.wantKind(second(r.backups().Retry(t.Context(), "ada", job.JobID)), want, "retry")
+		if job = r.job(job.JobID); refused != 2 || job.Status != backup.Failed || !job.LastError.Since.Equal(began) {
+			t.Errorf("%s: refused %d times, %s, told %+v", kind, refused, job.Status, job.LastError)
+		}
 	}
 }
 

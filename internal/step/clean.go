@@ -2,6 +2,7 @@ package step
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -32,7 +33,7 @@ func (c Cleaner) CleanFailed(ctx context.Context, job backup.Job) error {
 	}
 	began := c.Now()
 	if err := c.sweepFailed(ctx, job); err != nil {
-		return err
+		return c.recorded(ctx, job, err)
 	}
 	_, err = advanceJob(ctx, c.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.Swept(began, c.Now(), c.Policy) })
 	return err
@@ -123,13 +124,28 @@ func (c Cleaner) Remove(ctx context.Context, job backup.Job) error {
 		return err
 	}
 	if _, err := c.Storage.AbortUploads(ctx, job.Prefix(), job.UploadKeys(files), nil); err != nil {
-		return err
+		return c.recorded(ctx, job, err)
 	}
 	if _, err := c.Storage.DeleteObjects(ctx, job.Prefix(), nil); err != nil {
-		return err
+		return c.recorded(ctx, job, err)
 	}
 	_, err = advanceJob(ctx, c.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.Removed(began, c.Now(), c.Policy) })
 	return err
+}
+
+// recordTime bounds the record of a failing cleanup, for which the caller may have no time left.
+const recordTime = 5 * time.Second
+
+// recorded returns why a cleanup fails once the job tells it too.
+func (c Cleaner) recorded(ctx context.Context, job backup.Job, cause error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return cause
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTime)
+	defer cancel()
+	failure := backup.NewFailure(backup.KindOf(cause), "", cause.Error(), c.Now())
+	_, err := advanceJob(ctx, c.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.CleanupFailed(failure) })
+	return errors.Join(cause, err)
 }
 
 // StopAndClean is CleanFailed from outside the execution.

@@ -138,8 +138,8 @@ func TestFailingCleanupIsTold(t *testing.T) {
 		job := end(r)
 		sweep := r.sweeper()
 		sweep.Cleaner.Storage = refusing{sweep.Cleaner.Storage}
-		r.passes(backup.SweepGrace)
 		began := r.now()
+		r.passes(backup.SweepGrace)
 		for hours := range 25 {
 			swept, err := sweep.Run(t.Context())
 			r.wantKind(err, backup.StorageRefused, name+": sweep")
