@@ -224,15 +224,15 @@ func (j Job) Finish(attempt int, sizeBytes int64, now time.Time) (Job, error) {
 }
 
 // EndAttempt ends an attempt that failed by itself. It is J8, to pending for another attempt after a pause, as long as
-// trying again can help and the deadline allows it; else J4. The site stays taken, and what is stored stays. An execution
-// that waited for room may run out of its own time long before the job's, which has begun later.
+// trying again can help, and the deadline and the end of the retention allow it; else J4. The site stays taken, and what is
+// stored stays. An execution that waited for room may run out of its own time long before the job's, which has begun later.
 func (j Job) EndAttempt(attempt int, f *Failure, now time.Time, p Policy) (Job, error) {
 	if j.TriedAgain(attempt) {
 		return j, ErrAlready
 	}
 	next := now.Add(p.pause(j.JobID, j.Tries))
 	mayPass := f.Kind.mayPass() || f.Kind == TimedOut
-	if !mayPass || p.FirstPause == 0 || !next.Before(j.DeadlineAt) {
+	if !mayPass || p.FirstPause == 0 || !next.Before(earlier(j.DeadlineAt, j.DeleteAt)) {
 		return j.Fail(attempt, f, now, p)
 	}
 	if err := j.fenced(attempt); err != nil {

@@ -553,6 +553,11 @@ func TestEndAttemptForGood(t *testing.T) {
 	if next, err := j.EndAttempt(j.Attempt, failure(backup.TimedOut), j.DeadlineAt.Add(-policy.FirstPause/2), policy); err != nil || next.Status != backup.Failed {
 		t.Errorf("timed out at the deadline: %s, %v", next.Status, err)
 	}
+	short := j
+	short.KeepUntil, short.DeleteAt = epoch.Add(policy.FirstPause/2), epoch.Add(policy.FirstPause/2)
+	if next, err := short.EndAttempt(j.Attempt, failure(backup.StorageUnavailable), epoch, policy); err != nil || next.Status != backup.Failed {
+		t.Errorf("to be deleted before its next try: %s, %v", next.Status, err)
+	}
 	if _, err := j.EndAttempt(j.Attempt-1, failure(backup.Internal), epoch, policy); !backup.Is(err, backup.StaleAttempt) {
 		t.Errorf("end of an attempt long over: %v", err)
 	}

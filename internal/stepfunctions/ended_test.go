@@ -27,7 +27,7 @@ func runningJob(t *testing.T, seen time.Time) (*sqlite.Store, stepfunctions.Ende
 	t.Cleanup(func() { _ = store.Close() })
 	site := backup.Site{UserID: "ada", SiteID: "blog", Providers: []backup.Provider{{Name: "files", URL: "https://example.org/"}}}.WithDefaults()
 	policy := backup.DefaultPolicy()
-	if _, err := store.CreateJob(t.Context(), backup.NewJob(jobID, site, backup.Manual, epoch.Add(time.Hour), epoch, policy), backup.Idempotency{}); err != nil {
+	if _, err := store.CreateJob(t.Context(), backup.NewJob(jobID, site, backup.Manual, epoch.Add(24*time.Hour), epoch, policy), backup.Idempotency{}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := (step.StartJob{Jobs: store, Policy: policy, Now: func() time.Time { return epoch }}).Handle(t.Context(), step.StartJobIn{JobID: jobID, Attempt: 1}); err != nil {
