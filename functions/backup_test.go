@@ -154,7 +154,7 @@ func (a *account) stream() outcome {
 	}
 	var in events.DynamoDBEvent
 	for i, row := range scanned.Items {
-		if kind := row[dynamo.TypeAttribute].String(); kind == dynamo.JobType || kind == dynamo.FileType || kind == dynamo.PartType {
+		if kind := row[dynamo.TypeAttribute].String(); kind == dynamo.JobType || kind == dynamo.FileType || kind == dynamo.PartType || kind == dynamo.ErrorType {
 			in.Records = append(in.Records, events.DynamoDBEventRecord{
 				EventName: "INSERT", EventID: fmt.Sprint(i), Change: events.DynamoDBStreamRecord{NewImage: row, SequenceNumber: fmt.Sprint(i)},
 			})

@@ -150,12 +150,12 @@ func (c *counted) execute(cleaner step.Cleaner, log *slog.Logger, files []string
 	handlers := map[string]asl.Handler{
 		"StartJob": task(step.StartJob{Jobs: c.store, Policy: cleaner.Policy, Now: c.clock}.Handle),
 		"OpenUpload": task(step.OpenUpload{
-			Jobs: c.store, Files: c.store, Exports: c.exports, Uploads: c.ledger, Now: c.clock, NewRandom: c.newRandom,
+			Jobs: c.store, Files: c.store, Errors: c.store, Exports: c.exports, Uploads: c.ledger, Now: c.clock, NewRandom: c.newRandom,
 			SingleBytes: backup.BasePartSizeBytes,
 		}.Handle),
-		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: c.store, Files: c.store, Exports: c.exports, Uploads: c.ledger, Memory: transfer.NewBudget(transfer.DefaultBudgetBytes, 0), Now: c.clock}.Handle),
-		"CompleteMultipart": task(step.CompleteMultipart{Files: c.store, Uploads: c.ledger, Objects: c.ledger, Now: c.clock}.Handle),
-		"InspectArchive":    task(step.InspectArchive{Files: c.store, Objects: c.ledger, Now: c.clock}.Handle),
+		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: c.store, Files: c.store, Errors: c.store, Exports: c.exports, Uploads: c.ledger, Memory: transfer.NewBudget(transfer.DefaultBudgetBytes, 0), Now: c.clock}.Handle),
+		"CompleteMultipart": task(step.CompleteMultipart{Files: c.store, Errors: c.store, Uploads: c.ledger, Objects: c.ledger, Now: c.clock}.Handle),
+		"InspectArchive":    task(step.InspectArchive{Files: c.store, Errors: c.store, Objects: c.ledger, Now: c.clock}.Handle),
 		"FailFile":          task(step.FailFile{Files: c.store, Now: c.clock}.Handle),
 		"FinishJob": task(step.FinishJob{
 			Jobs: c.store, Files: c.store, Objects: c.ledger, Cleaner: cleaner, Policy: cleaner.Policy, Now: c.clock, Log: log,

@@ -59,10 +59,10 @@ func (f *flow) handlers() map[string]asl.Handler {
 	cleaner := step.Cleaner{Jobs: f.store, Files: f.store, Storage: f.storage, Policy: backup.DefaultPolicy(), Now: now}
 	return map[string]asl.Handler{
 		"StartJob":          task(step.StartJob{Jobs: f.store, Policy: backup.DefaultPolicy(), Now: now}.Handle),
-		"OpenUpload":        task(step.OpenUpload{Jobs: f.store, Files: f.store, Exports: f.exports, Uploads: f.storage, Now: now, NewRandom: f.newRandom}.Handle),
-		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: f.store, Files: f.store, Exports: f.exports, Uploads: f.storage, Memory: transfer.NewBudget(transfer.DefaultBudgetBytes, 0), Now: now}.Handle),
-		"CompleteMultipart": task(step.CompleteMultipart{Files: f.store, Uploads: f.storage, Objects: f.storage, Now: now}.Handle),
-		"InspectArchive":    task(step.InspectArchive{Files: f.store, Objects: f.storage, Now: now}.Handle),
+		"OpenUpload":        task(step.OpenUpload{Jobs: f.store, Files: f.store, Errors: f.store, Exports: f.exports, Uploads: f.storage, Now: now, NewRandom: f.newRandom}.Handle),
+		"ExportRangeUpload": task(step.ExportRangeUpload{Jobs: f.store, Files: f.store, Errors: f.store, Exports: f.exports, Uploads: f.storage, Memory: transfer.NewBudget(transfer.DefaultBudgetBytes, 0), Now: now}.Handle),
+		"CompleteMultipart": task(step.CompleteMultipart{Files: f.store, Errors: f.store, Uploads: f.storage, Objects: f.storage, Now: now}.Handle),
+		"InspectArchive":    task(step.InspectArchive{Files: f.store, Errors: f.store, Objects: f.storage, Now: now}.Handle),
 		"FailFile":          task(step.FailFile{Files: f.store, Now: now}.Handle),
 		"FinishJob": task(step.FinishJob{
 			Jobs: f.store, Files: f.store, Objects: f.storage, Cleaner: cleaner, Policy: backup.DefaultPolicy(), Now: now,

@@ -12,6 +12,6 @@ import (
 func main() {
 	ctx := context.Background()
 	s := cloud.Open(ctx)
-	storage := s.Storage(ctx)
-	s.Start(lambdaedge.Function(step.CompleteMultipart{Files: s.Store(), Uploads: storage, Objects: storage, Now: s.Now}.Handle))
+	store, storage := s.Store(), s.Storage(ctx)
+	s.Start(lambdaedge.Function(step.CompleteMultipart{Files: store, Errors: store, Uploads: storage, Objects: storage, Now: s.Now}.Handle))
 }

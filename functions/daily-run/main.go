@@ -7,7 +7,6 @@ import (
 	"github.com/sitevault/sitevault/internal/cloud"
 	"github.com/sitevault/sitevault/internal/lambdaedge"
 	"github.com/sitevault/sitevault/internal/schedule"
-	"github.com/sitevault/sitevault/internal/telemetry"
 )
 
 func main() {
@@ -15,5 +14,5 @@ func main() {
 	s := cloud.Open(ctx)
 	store, executions := s.Store(), s.Executions()
 	backups := s.Backups(store, executions, s.Cleaner(store, s.Storage(ctx), executions))
-	s.Start(lambdaedge.Function(schedule.DailyRuns{Start: telemetry.DailyRuns(backups.RunDaily, s.Metrics), Log: s.Log}.Handle))
+	s.Start(lambdaedge.Function(schedule.DailyRuns{Start: backups.RunDaily}.Handle))
 }

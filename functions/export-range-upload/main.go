@@ -15,7 +15,7 @@ func main() {
 	s := cloud.Open(ctx)
 	store := s.Store()
 	s.Start(lambdaedge.Patient(lambdaedge.Function(step.ExportRangeUpload{
-		Jobs: store, Files: store, Exports: s.Exports(), Uploads: s.Uploads(s.Storage(ctx)),
+		Jobs: store, Files: store, Errors: store, Exports: s.Exports(), Uploads: s.Uploads(s.Storage(ctx)),
 		Memory: transfer.NewBudget(transfer.DefaultBudgetBytes, 0), Now: s.Now,
 	}.Handle)))
 }

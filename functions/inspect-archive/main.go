@@ -12,5 +12,6 @@ import (
 func main() {
 	ctx := context.Background()
 	s := cloud.Open(ctx)
-	s.Start(lambdaedge.Function(step.InspectArchive{Files: s.Store(), Objects: s.Storage(ctx), Now: s.Now}.Handle))
+	store := s.Store()
+	s.Start(lambdaedge.Function(step.InspectArchive{Files: store, Errors: store, Objects: s.Storage(ctx), Now: s.Now}.Handle))
 }

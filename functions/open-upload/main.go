@@ -15,7 +15,7 @@ func main() {
 	s := cloud.Open(ctx)
 	store := s.Store()
 	s.Start(lambdaedge.Function(step.OpenUpload{
-		Jobs: store, Files: store, Exports: s.Exports(), Uploads: s.Storage(ctx), Now: s.Now, NewRandom: s.NewRandom,
+		Jobs: store, Files: store, Errors: store, Exports: s.Exports(), Uploads: s.Storage(ctx), Now: s.Now, NewRandom: s.NewRandom,
 		SingleBytes: backup.BasePartSizeBytes,
 	}.Handle))
 }

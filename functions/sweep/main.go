@@ -7,7 +7,6 @@ import (
 	"github.com/sitevault/sitevault/internal/cloud"
 	"github.com/sitevault/sitevault/internal/lambdaedge"
 	"github.com/sitevault/sitevault/internal/step"
-	"github.com/sitevault/sitevault/internal/telemetry"
 )
 
 func main() {
@@ -15,10 +14,9 @@ func main() {
 	s := cloud.Open(ctx)
 	store, executions := s.Store(), s.Executions()
 	cleaner := s.Cleaner(store, s.Storage(ctx), executions)
-	backups := s.Backups(store, executions, cleaner)
 	s.Start(lambdaedge.Function(cloud.Sweeper{
 		Sweep:   step.Sweep{Jobs: store, Executions: executions, Cleaner: cleaner, Policy: cleaner.Policy, Now: s.Now},
-		CatchUp: step.CatchUp{Waiting: store.Waiting, Backups: backups, RunDaily: telemetry.DailyRuns(backups.RunDaily, s.Metrics)},
+		CatchUp: step.CatchUp{Waiting: store.Waiting, Backups: s.Backups(store, executions, cleaner)},
 		Metrics: s.Metrics,
 		Now:     s.Now,
 		Log:     s.Log,

@@ -356,7 +356,7 @@ func TestStream(t *testing.T) {
 			types = append(types, fmt.Sprint(image, " ", name))
 		}
 	}
-	if !slices.Equal(types, []string{"NewImage job", "NewImage file", "NewImage part", "OldImage job"}) {
+	if !slices.Equal(types, []string{"NewImage job", "NewImage file", "NewImage part", "NewImage error", "OldImage job"}) {
 		t.Errorf("%v", types)
 	}
 }

@@ -131,7 +131,7 @@ func (a *App) addStream() {
 // changes are rows that were written and that somebody may want to hear of.
 func changes() *map[string]any {
 	return awslambda.FilterCriteria_Filter(&map[string]any{
-		"dynamodb": map[string]any{"NewImage": typeIs(dynamo.JobType, dynamo.FileType, dynamo.PartType)},
+		"dynamodb": map[string]any{"NewImage": typeIs(dynamo.JobType, dynamo.FileType, dynamo.PartType, dynamo.ErrorType)},
 	})
 }
 

@@ -116,7 +116,7 @@ func stateFunctions(c Config) []Function {
 		{
 			Name: "export-range-upload", State: "ExportRangeUpload", MemoryMiB: 512, Timeout: 15 * time.Minute, Reserved: c.Workers,
 			Reads:  reads(storage, providers),
-			Grants: readRows.and(writeParts, putObjects, listParts, readObjects, readSecrets),
+			Grants: readRows.and(writeFiles, putObjects, listParts, readObjects, readSecrets),
 			Why: "0.29 of a processor encrypt and check about 100 MB/s, more than a function's network gives, and cost per GiB is time " +
 				"times memory. 15 minutes is the longest that Lambda has. The limit keeps a night of many backups from taking the API's share of the account.",
 		},

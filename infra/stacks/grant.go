@@ -74,7 +74,6 @@ var (
 	readDue      = set{allow(DueIndex, "dynamodb:Query")}
 	writeJobs    = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:DeleteItem")}
 	writeFiles   = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem", "dynamodb:ConditionCheckItem")}
-	writeParts   = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:UpdateItem")}
 	writeSites   = set{allow(TheTable, "dynamodb:PutItem", "dynamodb:DeleteItem")}
 	writeGood    = set{allow(TheTable, "dynamodb:UpdateItem")}
 	writeTickets = set{allow(TheTable, "dynamodb:PutItem")}

@@ -99,7 +99,7 @@ func (o *Ops) addDashboard(alarms []interfacesawscloudwatch.IAlarmRef) {
 			{
 				o.graph("Sites without a backup for 26 hours", quarter, o.own(metric.SitesWithoutBackup, "Maximum", 15)),
 				o.graph("Oldest good backup, hours", quarter, o.own(metric.OldestGoodBackupHours, "Maximum", 15)),
-				o.graph("Backups", quarter, o.sums(metric.JobsCreated, metric.JobsDone, metric.JobsFailed, metric.JobsTimedOut, metric.JobsRetried, metric.DailyRunsRefused)...),
+				o.graph("Backups", quarter, o.sums(metric.JobsCreated, metric.JobsDone, metric.JobsFailed, metric.JobsTimedOut, metric.JobsRetried)...),
 				o.graph("Duration of a backup, seconds", quarter, o.spread(metric.JobDurationSeconds)...),
 			},
 			{

@@ -27,7 +27,7 @@ type Backup struct {
 	DeleteAt   time.Time      `json:"deleteAt" doc:"The backup is deleted at this time"`
 	SizeBytes  int64          `json:"sizeBytes,omitempty" doc:"Of all files, once done"`
 	Error      *Failure       `json:"error,omitempty" doc:"Why it failed"`
-	LastError  *Failure       `json:"lastError,omitempty" doc:"Why the attempt before failed; of a failed or deleting backup, why its cleanup does"`
+	LastError  *Failure       `json:"lastError,omitempty" doc:"Why the attempt before failed, or what hinders the end of this one; of a failed or deleting backup, why its cleanup does"`
 	Waiting    *step.Waiting  `json:"waiting,omitempty" doc:"What a pending backup waits for, once it waits for longer than a start takes"`
 }
 
@@ -48,6 +48,7 @@ type Failure struct {
 	Retryable bool        `json:"retryable" doc:"Whether a retry can help without a change elsewhere"`
 	At        time.Time   `json:"at"`
 	Since     *time.Time  `json:"since,omitempty" doc:"When it first came, if it has come again since"`
+	Try       int         `json:"try,omitempty" doc:"Of the step that met it, from 1, where it is known"`
 }
 
 // File is one provider's file.
@@ -59,7 +60,7 @@ type File struct {
 	CRC64NVME  string          `json:"crc64nvme,omitempty" doc:"Of the whole file, base64 as in x-amz-checksum-crc64nvme; once proven"`
 	Archive    *backup.Archive `json:"archive,omitempty" doc:"What the zip's directory says; once done"`
 	Error      *Failure        `json:"error,omitempty"`
-	LastError  *Failure        `json:"lastError,omitempty" doc:"Why the file could not be opened at the last try, while that is being repeated"`
+	LastError  *Failure        `json:"lastError,omitempty" doc:"What hinders the file: a provider or a storage that does not answer, or the failure of the last try, while that is waited for or repeated"`
 	FinishedAt *time.Time      `json:"finishedAt,omitempty"`
 }
 
@@ -139,7 +140,7 @@ func failureView(f *backup.Failure) *Failure {
 	if f == nil {
 		return nil
 	}
-	return &Failure{Kind: f.Kind, Message: f.Kind.Sentence(), Detail: f.Detail, File: f.File, Retryable: f.Kind.Retryable(), At: f.At.UTC(), Since: when(f.Since)}
+	return &Failure{Kind: f.Kind, Message: f.Kind.Sentence(), Detail: f.Detail, File: f.File, Retryable: f.Kind.Retryable(), At: f.At.UTC(), Since: when(f.Since), Try: f.Try}
 }
 
 func taskView(t step.Task) Task {

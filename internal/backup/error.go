@@ -197,6 +197,7 @@ type Failure struct {
 	File   string    `json:"file,omitempty"`
 	At     time.Time `json:"at"`
 	Since  time.Time `json:"since,omitzero"` // of an error that comes again and again: when it first came
+	Try    int       `json:"try,omitempty"`  // of the step that met it, from 1; 0: not known
 }
 
 const maxDetailBytes = 1000
@@ -228,6 +229,15 @@ func (f *Failure) after(last *Failure) *Failure {
 		next.Since = last.began()
 	}
 	return &next
+}
+
+// errorEvery is how long an error of the same kind is not recorded again, so that forty workers who meet it cost one write.
+// It is shorter than any wait that is recorded: none is left out because of one before it.
+const errorEvery = 3 * time.Second
+
+// recent tells whether f makes it needless to record next.
+func (f *Failure) recent(next *Failure) bool {
+	return f != nil && f.Kind == next.Kind && next.At.Sub(f.At) < errorEvery
 }
 
 // began is when the failure first came.

@@ -39,23 +39,24 @@ type File struct {
 	CRC64NVME     uint64 // of the whole object, from completing on
 	Archive       Archive
 	Failure       *Failure
-	LastError     *Failure // why the export did not answer the last try, which is being repeated: for people only
-	Restarts      int      // uploads begun anew within the attempt
-	Uploads       int      // opened so far, in all attempts; numbers their keys
+	Restarts      int // uploads begun anew within the attempt
+	Uploads       int // opened so far, in all attempts; numbers their keys
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
 	FinishedAt    time.Time
 	Rev           int64 // 0: not stored yet
 
 	// Filled by the store on reading, never written by a transition.
-	Recorded Progress
-	Changes  int64 // grows by one with every write to the file or its parts
+	Recorded  Progress
+	LastError *Failure // the last that was recorded of it, which nothing but people go by
+	Changes   int64    // grows by one with every write to the file, its parts or its last error
 }
 
 // Progress counts the recorded parts of the current upload.
 type Progress struct {
 	Parts int
 	Bytes int64
+	At    time.Time // when the last of them was recorded
 }
 
 // Archive is what the zip's directory says.
@@ -135,21 +136,21 @@ func (f File) Open(attempt int, u Upload, pin Pin, lost bool, now time.Time) (Fi
 	f.Status, f.Attempt, f.Pin, f.PartSizeBytes = FileOpen, attempt, pin, cmp.Or(u.PartSizeBytes, PartSizeBytes(pin.SizeBytes))
 	f.UploadID, f.Key, f.Token = u.UploadID, u.Key, u.Token
 	f.Uploads++
-	f.CRC64NVME, f.Archive, f.Failure, f.LastError, f.UpdatedAt = 0, Archive{}, nil, nil, now
+	f.CRC64NVME, f.Archive, f.Failure, f.UpdatedAt = 0, Archive{}, nil, now
 	f.FinishedAt = time.Time{}
 	return f, nil
 }
 
 // Resume hands an open upload, or the one that a failed attempt left, to the given attempt.
 func (f File) Resume(attempt int, now time.Time) (File, error) {
-	if f.Status == FileOpen && f.Attempt == attempt && f.LastError == nil {
+	if f.Status == FileOpen && f.Attempt == attempt && f.UnresolvedError() == nil {
 		return f, ErrAlready
 	}
 	if !f.Resumable() {
 		return f, E(IllegalState, "file %s is %s: nothing to resume", f.Name, f.Status)
 	}
 	f.Restarts = f.RestartsIn(attempt)
-	f.Status, f.Attempt, f.Failure, f.LastError, f.FinishedAt, f.UpdatedAt = FileOpen, attempt, nil, nil, time.Time{}, now
+	f.Status, f.Attempt, f.Failure, f.FinishedAt, f.UpdatedAt = FileOpen, attempt, nil, time.Time{}, now
 	return f, nil
 }
 
@@ -175,7 +176,7 @@ func (f File) Completing(uploadID string, crc uint64, now time.Time) (File, erro
 	if f.Status != FileOpen || f.UploadID != uploadID {
 		return f, E(StaleAttempt, "file %s is %s with another upload", f.Name, f.Status)
 	}
-	f.Status, f.CRC64NVME, f.LastError, f.UpdatedAt = FileCompleting, crc, nil, now
+	f.Status, f.CRC64NVME, f.UpdatedAt = FileCompleting, crc, now
 	return f, nil
 }
 
@@ -187,7 +188,7 @@ func (f File) Stored(uploadID string, now time.Time) (File, error) {
 	if f.Status != FileCompleting || f.UploadID != uploadID {
 		return f, E(StaleAttempt, "file %s is %s with another upload", f.Name, f.Status)
 	}
-	f.Status, f.LastError, f.UpdatedAt = FileStored, nil, now
+	f.Status, f.UpdatedAt = FileStored, now
 	return f, nil
 }
 
@@ -199,7 +200,7 @@ func (f File) Inspected(uploadID string, a Archive, now time.Time) (File, error)
 	if f.Status != FileStored || f.UploadID != uploadID {
 		return f, E(StaleAttempt, "file %s is %s with another upload", f.Name, f.Status)
 	}
-	f.Status, f.Archive, f.LastError, f.UpdatedAt, f.FinishedAt = FileDone, a, nil, now, now
+	f.Status, f.Archive, f.UpdatedAt, f.FinishedAt = FileDone, a, now, now
 	return f, nil
 }
 
@@ -211,7 +212,7 @@ func (f File) Fail(failure *Failure, now time.Time) (File, error) {
 	if f.CreatedAt.IsZero() {
 		f.CreatedAt = now
 	}
-	f.Status, f.Failure, f.LastError, f.UpdatedAt, f.FinishedAt = FileFailed, failure, nil, now, now
+	f.Status, f.Failure, f.UpdatedAt, f.FinishedAt = FileFailed, failure, now, now
 	return f, nil
 }
 
@@ -220,27 +221,40 @@ func (f File) Forget(failure *Failure, now time.Time) (File, error) {
 	if f.Status == FileFailed && f.UploadID == "" {
 		return f, ErrAlready
 	}
-	f.Status, f.UploadID, f.Key, f.Token, f.LastError, f.UpdatedAt = FileFailed, "", "", "", nil, now
+	f.Status, f.UploadID, f.Key, f.Token, f.UpdatedAt = FileFailed, "", "", "", now
 	if f.Failure == nil {
 		f.Failure = failure
 	}
 	return f, nil
 }
 
-// noteEvery is how long the same error is not noted again.
-const noteEvery = 30 * time.Second
+// recentError is how long an error is news that is not recorded again: the longest pause between two tries of a step, and
+// some more.
+const recentError = 5 * time.Minute
 
-// Noted notes why the export did not answer a try that will be repeated.
-func (f File) Noted(lastError *Failure, now time.Time) (File, error) {
-	again := f.LastError.same(lastError) && now.Sub(f.LastError.At) < noteEvery
-	if again || f.Status == FileDone || f.Status == FileFailed {
-		return f, ErrAlready
+// RecordError makes of an error the last one of the file, which keeps since when errors of its kind have come.
+func (f File) RecordError(e *Failure) (*Failure, error) {
+	if f.Status == FileDone || f.LastError.recent(e) {
+		return nil, ErrAlready
 	}
-	if f.CreatedAt.IsZero() {
-		f.CreatedAt = now
+	return e.after(f.ErrorAt(e.At)), nil
+}
+
+// UnresolvedError is the last error, unless the file has moved on since.
+func (f File) UnresolvedError() *Failure {
+	if f.LastError == nil || !f.LastError.At.After(f.UpdatedAt) || !f.LastError.At.After(f.Recorded.At) {
+		return nil
 	}
-	f.LastError, f.UpdatedAt = lastError.after(f.LastError), now
-	return f, nil
+	return f.LastError
+}
+
+// ErrorAt is the error that a reader at now is shown: the unresolved one while it is news.
+func (f File) ErrorAt(now time.Time) *Failure {
+	e := f.UnresolvedError()
+	if e == nil || now.Sub(e.At) > recentError {
+		return nil
+	}
+	return e
 }
 
 // ShownStatus is the status under which clients know the file.

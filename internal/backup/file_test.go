@@ -3,7 +3,6 @@ package backup_test
 import (
 	"errors"
 	"reflect"
-	"slices"
 	"testing"
 	"time"
 
@@ -152,13 +151,6 @@ func fileTransitions() []fileTransition {
 			},
 		},
 		{
-			"Noted", func(f backup.File) (backup.File, error) { return f.Noted(failure(backup.ProviderTimeout), epoch) },
-			map[string]string{
-				fileNew: "-> ", fileOpen: "-> open", fileComplete: "-> completing", fileStored: "-> stored", fileDone: "already",
-				fileFailed: "already", fileSwept: "already", fileUnopened: "already",
-			},
-		},
-		{
 			"T9 Forget", func(f backup.File) (backup.File, error) { return f.Forget(failure(backup.Cancelled), epoch) },
 			map[string]string{
 				fileNew: "-> failed", fileOpen: "-> failed", fileComplete: "-> failed", fileStored: "-> failed", fileDone: "-> failed",
@@ -199,38 +191,52 @@ func TestFileTransitionsRepeated(t *testing.T) {
 	}
 }
 
-// An error is noted again when it is another one or half a minute old, and is over as soon as the file gets on.
-func TestNoted(t *testing.T) {
-	note := func(f backup.File, detail string, after time.Duration) (backup.File, error) {
-		at := epoch.Add(after)
-		return f.Noted(backup.NewFailure(backup.ProviderTimeout, f.Name, detail, at), at)
+// An error of the same kind is not recorded again within three seconds, keeps since when it has come, and is over as soon as
+// the file gets on.
+func TestRecordError(t *testing.T) {
+	at := func(d time.Duration, kind backup.Kind) *backup.Failure {
+		return backup.NewFailure(kind, "files", "slow", epoch.Add(d))
 	}
-	f, err := note(fileIn(t, fileNew), "slow", 0)
-	if err != nil || !f.CreatedAt.Equal(epoch) || f.LastError.Detail != "slow" {
-		t.Fatalf("%+v, %v", f, err)
+	f := fileIn(t, fileOpen)
+	f.UpdatedAt = epoch.Add(-time.Second)
+	first, err := f.RecordError(at(0, backup.ProviderTimeout))
+	if err != nil || !first.Since.Equal(epoch) {
+		t.Fatalf("%+v, %v", first, err)
 	}
+	f.LastError = first
 	for _, tc := range []struct {
-		detail string
-		after  time.Duration
-		noted  bool
-	}{{"slow", 29 * time.Second, false}, {"slow", 30 * time.Second, true}, {"slower", time.Second, true}} {
-		if _, err := note(f, tc.detail, tc.after); (err == nil) != tc.noted {
-			t.Errorf("%q after %s: %v", tc.detail, tc.after, err)
+		after    time.Duration
+		kind     backup.Kind
+		recorded bool
+		since    time.Duration
+	}{
+		{2999 * time.Millisecond, backup.ProviderTimeout, false, 0},
+		{3 * time.Second, backup.ProviderTimeout, true, 0},
+		{5 * time.Minute, backup.ProviderTimeout, true, 0},
+		{5*time.Minute + 1, backup.ProviderTimeout, true, 5*time.Minute + 1},
+		{time.Second, backup.StorageUnavailable, true, time.Second},
+	} {
+		next, err := f.RecordError(at(tc.after, tc.kind))
+		if (err == nil) != tc.recorded || (err == nil && !next.Since.Equal(epoch.Add(tc.since))) {
+			t.Errorf("%s after %s: %+v, %v", tc.kind, tc.after, next, err)
 		}
 	}
-	for _, tr := range fileTransitions() {
-		for _, state := range fileStates {
-			noted := fileIn(t, state)
-			noted.LastError = failure(backup.StorageUnavailable)
-			if next, err := tr.apply(noted); err == nil && tr.id != "Noted" && next.LastError != nil {
-				t.Errorf("%s of a file %s keeps its last error", tr.id, state)
-			}
+	for name, moved := range map[string]func(*backup.File){
+		"written":  func(f *backup.File) { f.UpdatedAt = epoch },
+		"recorded": func(f *backup.File) { f.Recorded.At = epoch },
+	} {
+		next := f
+		moved(&next)
+		if f.ErrorAt(epoch) != first || next.ErrorAt(epoch) != nil || f.ErrorAt(epoch.Add(5*time.Minute+1)) != nil {
+			t.Errorf("%s: the error is shown although the file has moved on, or not before", name)
+		}
+		later, err := next.RecordError(at(4*time.Second, backup.ProviderTimeout))
+		if err != nil || !later.Since.Equal(later.At) {
+			t.Errorf("%s: %+v, %v", name, later, err)
 		}
 	}
-	old, next := f, f
-	next.Status, next.UploadID = backup.FileOpen, "up"
-	if got := backup.FileEvents(old, next); !slices.Equal(got, []backup.EventName{backup.UploadTaskCreated, backup.UploadPartTaskCreated}) {
-		t.Errorf("opened after an error: %v", got)
+	if _, err := fileIn(t, fileDone).RecordError(first); !errors.Is(err, backup.ErrAlready) {
+		t.Errorf("of a file that is done: %v", err)
 	}
 }
 

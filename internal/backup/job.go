@@ -49,7 +49,7 @@ type Job struct {
 	Providers []Provider
 	Limits    Limits
 	Failure   *Failure // set while failed, kept while deleting
-	LastError *Failure // while active: why the attempt before failed; while failed or deleting: why the cleanup does
+	LastError *Failure // while active: why the attempt before failed, or what hinders its end; while failed or deleting: why the cleanup does
 	SizeBytes int64    // of all files together, once done
 
 	CreatedAt  time.Time
@@ -240,6 +240,15 @@ func (j Job) EndAttempt(attempt int, f *Failure, now time.Time, p Policy) (Job, 
 	}
 	j.Status, j.Attempt, j.Tries, j.LastError = Pending, j.Attempt+1, j.Tries+1, f.after(j.LastError)
 	j.StartedAt, j.UpdatedAt, j.NextTryAt, j.DueAt = time.Time{}, now, next, next
+	return j, nil
+}
+
+// RecordError keeps what hinders the end of a running attempt.
+func (j Job) RecordError(attempt int, e *Failure) (Job, error) {
+	if j.RunningAttempt(attempt) != nil || j.LastError.recent(e) {
+		return j, ErrAlready
+	}
+	j.LastError = e.after(j.LastError)
 	return j, nil
 }
 

@@ -53,13 +53,14 @@ type Socket struct {
 	ClosesAt  time.Time // when API Gateway closes it at the latest: it counts for its user until then
 }
 
-// Change is one committed write as a store reports it: the row before and after. Exactly one of the pairs is set; a
-// recorded part reports the file it belongs to and itself.
+// Change is one committed write as a store reports it: the row before and after. Exactly one of the pairs is set, or
+// Error; a recorded part reports the file it belongs to and itself.
 type Change struct {
 	JobID string
 	Job   *JobChange
 	File  *FileChange
 	Part  *PartWrite
+	Error *Failure // has become the last error of its file
 }
 
 // JobChange holds both images of a job row; Old.Rev is 0 for a job just created.

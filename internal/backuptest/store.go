@@ -21,7 +21,7 @@ func StoreConformance(t *testing.T, open func(t *testing.T, q backup.Quotas) ste
 			rule.check(storeCase{T: t, store: open(t, q), quotas: q})
 		})
 	}
-	for _, rule := range slices.Concat(jobRules, fileRules, siteRules, ticketRules, purgeRules, usageRules, modelRules) {
+	for _, rule := range slices.Concat(jobRules, fileRules, errorRules, siteRules, ticketRules, purgeRules, usageRules, modelRules) {
 		run(rule, wideQuotas)
 	}
 	for _, rule := range quotaRules {

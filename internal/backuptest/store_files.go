@@ -40,7 +40,7 @@ func everyFileField(c storeCase) {
 	want := filled[backup.File]()
 	want.JobID, want.Name, want.Rev = job.JobID, "files", 0
 	c.need(c.store.SwapFile(c.Context(), guardOf(job), want), "create file")
-	want.Rev, want.Recorded, want.Changes = 1, backup.Progress{}, 1
+	want.Rev, want.Recorded, want.LastError, want.Changes = 1, backup.Progress{}, nil, 1
 	c.wantSame(c.file(job.JobID, "files"), want, "file read back")
 
 	next := openFile(job, "files", "other upload")
@@ -216,7 +216,7 @@ func (c storeCase) checkPart(f backup.File, w backup.PartWrite, want backup.Kind
 	before, parts := c.file(f.JobID, f.Name), c.parts(f)
 	c.wantKind(c.store.RecordPart(c.Context(), w), want, what)
 	if want == "" {
-		before.Changes, before.Recorded.Parts, before.Recorded.Bytes = before.Changes+1, before.Recorded.Parts+1, before.Recorded.Bytes+w.Part.SizeBytes
+		before.Changes, before.Recorded = before.Changes+1, backup.Progress{Parts: before.Recorded.Parts + 1, Bytes: before.Recorded.Bytes + w.Part.SizeBytes, At: w.At}
 		parts = append(parts, w.Part)
 	}
 	c.wantSame(c.file(f.JobID, f.Name), before, "file after: "+what)
@@ -238,7 +238,7 @@ func partWriteOnce(c storeCase) {
 	if len(parts) != 1 || parts[0].ETag != fmt.Sprintf(`"by-%d"`, parts[0].SizeBytes) {
 		c.Fatalf("parts: %+v", parts)
 	}
-	c.wantSame(got.Recorded, backup.Progress{Parts: 1, Bytes: parts[0].SizeBytes}, "recorded")
+	c.wantSame(got.Recorded, backup.Progress{Parts: 1, Bytes: parts[0].SizeBytes, At: storeEpoch}, "recorded")
 	c.wantSame(got.Changes, f.Changes+1, "changes")
 }
 
@@ -325,7 +325,7 @@ func exactCounters(c storeCase) {
 		return nil
 	})
 	c.wantSame(counts[""], workers, "workers that succeeded")
-	var want backup.Progress
+	want := backup.Progress{At: storeEpoch}
 	for _, p := range c.parts(f) {
 		want.Parts, want.Bytes = want.Parts+1, want.Bytes+p.SizeBytes
 	}

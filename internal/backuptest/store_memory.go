@@ -26,6 +26,7 @@ type MemoryStore struct {
 	keys    map[userKey]usedKey
 	files   map[fileKey]backup.File
 	parts   map[partKey]backup.Part
+	errors  map[fileKey]lastError
 	sites   map[userKey]backup.Site
 	tickets map[string]backup.Ticket
 	usage   map[string]backup.Usage
@@ -33,8 +34,12 @@ type MemoryStore struct {
 }
 
 type (
-	userKey struct{ userID, name string }
-	fileKey struct{ jobID, name string }
+	userKey   struct{ userID, name string }
+	fileKey   struct{ jobID, name string }
+	lastError struct {
+		failure *backup.Failure
+		writes  int64
+	}
 	partKey struct {
 		file     fileKey
 		uploadID string
@@ -54,7 +59,7 @@ func NewMemoryStoreWithin(q backup.Quotas) *MemoryStore {
 	return &MemoryStore{
 		quotas: q, usage: map[string]backup.Usage{},
 		jobs: map[string]backup.Job{}, keys: map[userKey]usedKey{}, files: map[fileKey]backup.File{},
-		parts: map[partKey]backup.Part{}, sites: map[userKey]backup.Site{}, tickets: map[string]backup.Ticket{},
+		parts: map[partKey]backup.Part{}, errors: map[fileKey]lastError{}, sites: map[userKey]backup.Site{}, tickets: map[string]backup.Ticket{},
 	}
 }
 
@@ -186,6 +191,14 @@ func (m *MemoryStore) Files(ctx context.Context, jobID string) ([]backup.File, e
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	list := chosen(m.files, func(f backup.File) bool { return f.JobID == jobID })
+	for key := range m.errors {
+		if _, row := m.files[key]; key.jobID == jobID && !row {
+			list = append(list, backup.File{JobID: jobID, Name: key.name})
+		}
+	}
+	for i, f := range list {
+		list[i] = m.withLastError(f)
+	}
 	slices.SortFunc(list, func(a, b backup.File) int { return cmp.Compare(a.Name, b.Name) })
 	return list, ctx.Err()
 }
@@ -198,7 +211,36 @@ func (m *MemoryStore) GetFile(ctx context.Context, jobID, name string) (backup.F
 	if !ok {
 		return file, backup.E(backup.NotFound, "no file %s of job %s", name, jobID)
 	}
-	return file, ctx.Err()
+	return m.withLastError(file), ctx.Err()
+}
+
+func (m *MemoryStore) withLastError(f backup.File) backup.File {
+	last := m.errors[fileKey{f.JobID, f.Name}]
+	f.LastError, f.Changes = last.failure, f.Changes+last.writes
+	return f
+}
+
+// RecordError implements step.ErrorStore.
+func (m *MemoryStore) RecordError(ctx context.Context, g backup.FileGuard, e *backup.Failure) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if !m.admits(g) {
+		return backup.E(backup.StaleAttempt, "job %s is not %s in attempt %d", g.JobID, g.Status, g.Attempt)
+	}
+	key := fileKey{g.JobID, e.File}
+	file := m.files[key]
+	file.LastError = m.errors[key].failure
+	next, err := file.RecordError(e)
+	if errors.Is(err, backup.ErrAlready) {
+		return nil
+	}
+	if err == nil {
+		m.errors[key] = lastError{inUTC(next), m.errors[key].writes + 1}
+	}
+	return err
 }
 
 // SwapFile implements step.FileStore.
@@ -220,7 +262,7 @@ func (m *MemoryStore) SwapFile(ctx context.Context, g backup.FileGuard, next bac
 			return err
 		}
 	}
-	next.Rev, next.Changes, next.Recorded = next.Rev+1, old.Changes+1, backup.Progress{}
+	next.Rev, next.Changes, next.Recorded, next.LastError = next.Rev+1, old.Changes+1, backup.Progress{}, nil
 	if next.UploadID == old.UploadID {
 		next.Recorded = old.Recorded
 	}
@@ -255,6 +297,7 @@ func (m *MemoryStore) RecordPart(ctx context.Context, w backup.PartWrite) error 
 		return nil
 	}
 	file.Recorded.Parts, file.Recorded.Bytes, file.Changes = file.Recorded.Parts+1, file.Recorded.Bytes+w.Part.SizeBytes, file.Changes+1
+	file.Recorded.At = w.At.UTC()
 	m.parts[key], m.files[key.file] = w.Part, file
 	return nil
 }
@@ -374,6 +417,7 @@ func (m *MemoryStore) Purge(ctx context.Context, now time.Time, lastLook func(co
 	})
 	drop(m.files, func(k fileKey, _ backup.File) bool { return gone(k.jobID) })
 	drop(m.parts, func(k partKey, _ backup.Part) bool { return gone(k.file.jobID) })
+	drop(m.errors, func(k fileKey, _ lastError) bool { return gone(k.jobID) })
 	drop(m.keys, func(_ userKey, u usedKey) bool { return gone(u.jobID) || !u.ExpiresAt.After(now) })
 	drop(m.tickets, func(_ string, t backup.Ticket) bool { return !t.ExpiresAt.After(now) })
 	return before - len(m.jobs), failed

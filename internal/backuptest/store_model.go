@@ -30,6 +30,7 @@ func modelCheck(c storeCase) {
 			"swap job":   w.swapJob,
 			"swap file":  w.swapFile,
 			"record":     w.recordPart,
+			"error":      w.recordError,
 			"put site":   w.putSite,
 			"drop site":  w.deleteSite,
 			"ticket":     w.ticket,
@@ -208,7 +209,6 @@ func (w *modelRun) fileTransitions(job backup.Job, f backup.File) map[string]fun
 		"inspected": func() (backup.File, error) {
 			return f.Inspected(f.UploadID, backup.Archive{Entries: 3, UncompressedBytes: 4}, w.now)
 		},
-		"noted":  func() (backup.File, error) { return f.Noted(failure, w.now) },
 		"fail":   func() (backup.File, error) { return f.Fail(failure, w.now) },
 		"forget": func() (backup.File, error) { return f.Forget(failure, w.now) },
 	}
@@ -232,6 +232,16 @@ func (w *modelRun) recordPart(t *rapid.T) {
 	part.Part.SizeBytes = rapid.Int64Range(1, 9).Draw(t, "size")
 	part.Attempt = rapid.SampledFrom([]int{job.Attempt, job.Attempt, file.Attempt}).Draw(t, "attempt")
 	_ = w.both(t, "record part", func(s step.Store) error { return s.RecordPart(w.ctx, part) })
+	w.compareJob(t, file.JobID)
+}
+
+func (w *modelRun) recordError(t *rapid.T) {
+	job, file := w.drawFile(t)
+	kind := rapid.SampledFrom([]backup.Kind{backup.ProviderTimeout, backup.StorageUnavailable}).Draw(t, "kind")
+	guard := rapid.SampledFrom([]backup.FileGuard{guardOf(job), backup.Guard(job.JobID, job.Attempt)}).Draw(t, "guard")
+	guard.JobID = file.JobID
+	e := backup.NewFailure(kind, file.Name, "detail", w.now)
+	_ = w.both(t, "record error", func(s step.Store) error { return s.RecordError(w.ctx, guard, e) })
 	w.compareJob(t, file.JobID)
 }
 

@@ -10,9 +10,9 @@ import (
 )
 
 // Changes reads one record of the table's stream, which must carry both images. A row that was created has the zero
-// value for its Old, one that was removed for its New. A recorded part comes alone, as Part, since its file's row does
-// not change with it; and the images of a file do not count the parts: whoever wants the progress reads the job. Rows
-// that are no job, file or new part make the zero Change.
+// value for its Old, one that was removed for its New. A recorded part comes alone, as Part, and a last error as Error, since
+// its file's row does not change with it; and the images of a file do not count the parts: whoever wants the progress reads the job. Rows
+// that are no job, file, last error or new part make the zero Change.
 func Changes(record events.DynamoDBEventRecord) (backup.Change, error) {
 	change, err := changeOf(record)
 	if err != nil {
@@ -39,6 +39,12 @@ func changeOf(record events.DynamoDBEventRecord) (backup.Change, error) {
 		old, next, err := images[fileRow](record.Change)
 		change.File = &backup.FileChange{Old: old.File, New: next.File}
 		return change, err
+	case ErrorType:
+		_, next, err := images[errorRow](record.Change)
+		change.Error = &next.Failure
+		if len(record.Change.NewImage) > 0 {
+			return change, err
+		}
 	case PartType:
 		_, next, err := images[partRow](record.Change)
 		change.Part = &next.PartWrite

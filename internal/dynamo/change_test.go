@@ -19,7 +19,7 @@ import (
 	"github.com/sitevault/sitevault/internal/dynamo"
 )
 
-// Every change of a job, a file and a part comes out of DynamoDB's stream as it went in, in its order.
+// Every change of a job, a file, a part and a last error comes out of DynamoDB's stream as it went in, in its order.
 func TestChangesOfStream(t *testing.T) {
 	client := startLocal(t)
 	store, table := newTable(t, client)
@@ -44,6 +44,11 @@ func TestChangesOfStream(t *testing.T) {
 	if err := store.RecordPart(t.Context(), part); err != nil {
 		t.Fatal(err)
 	}
+	slow := backup.NewFailure(backup.ProviderTimeout, "files", "slow", epoch)
+	if err := store.RecordError(t.Context(), backup.Guard(job.JobID, 1), slow); err != nil {
+		t.Fatal(err)
+	}
+	slow.Since = slow.At
 	completing := opened
 	completing.Status = backup.FileCompleting
 	if err := store.SwapFile(t.Context(), backup.Guard(job.JobID, 1), completing); err != nil {
@@ -56,6 +61,7 @@ func TestChangesOfStream(t *testing.T) {
 		{JobID: job.JobID, Job: &backup.JobChange{Old: created, New: running}},
 		{JobID: job.JobID, File: &backup.FileChange{New: opened}},
 		{JobID: job.JobID, Part: &part},
+		{JobID: job.JobID, Error: slow},
 		{JobID: job.JobID, File: &backup.FileChange{Old: opened, New: completing}},
 	}
 	got := changesOf(t, streamOf(t, client, table))
@@ -71,9 +77,11 @@ func order(c backup.Change) int {
 	case c.Job != nil:
 		return int(c.Job.New.Rev)
 	case c.File != nil:
-		return 1 + 2*int(c.File.New.Rev)
+		return 3 * int(c.File.New.Rev)
+	case c.Part != nil:
+		return 4
 	}
-	return 4
+	return 5
 }
 
 func text(v any) string {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/backup"
@@ -17,48 +18,88 @@ const partRetention = 30 * 24 * time.Hour
 // Files implements step.FileStore. While a file is being written, its counters may for a moment be those of before or
 // after.
 func (s *Store) Files(ctx context.Context, jobID string) ([]backup.File, error) {
-	rows, gates, err := s.readFiles(ctx, jobID)
-	var files []backup.File
-	for _, r := range rows {
-		for _, g := range gates {
-			err = errors.Join(err, addCounts(&r.File, g))
-		}
-		files = append(files, r.File)
+	rows, err := s.readFiles(ctx, jobID)
+	if err != nil {
+		return nil, failure(err, "list files of job %s", jobID)
 	}
-	return files, failure(err, "list files of job %s", jobID)
+	files, err := rows.counted()
+	return rows.withErrors(files), failure(err, "list files of job %s", jobID)
 }
 
-// readFiles reads a job's files, which do not hold the counts of their parts, and its gates, which do.
-func (s *Store) readFiles(ctx context.Context, jobID string) (files []fileRow, gates []item, err error) {
+// filesRows are the rows of a job's files, which do not hold the counts of their parts, of its gates, which do, and of the
+// files' last errors.
+type filesRows struct {
+	files  []fileRow
+	gates  []item
+	errors []errorRow
+}
+
+func (s *Store) readFiles(ctx context.Context, jobID string) (rows filesRows, err error) {
 	items, err := s.query(ctx, inPartition(partition("JOB", jobID), SortKey+" BETWEEN :from AND :to", "FILE#", "GATE#~"), math.MaxInt)
-	if err != nil {
-		return nil, nil, err
-	}
 	for _, it := range items {
-		if isGate(it) {
-			gates = append(gates, it)
-			continue
+		if err == nil {
+			err = rows.add(it)
 		}
-		row, err := unmarshal[fileRow](it)
-		if err != nil {
-			return nil, nil, err
-		}
-		files = append(files, row)
 	}
-	return files, gates, nil
+	return rows, err
+}
+
+func (r *filesRows) add(it item) error {
+	switch typeOf(it) {
+	case gateType:
+		r.gates = append(r.gates, it)
+	case ErrorType:
+		row, err := unmarshal[errorRow](it)
+		r.errors = append(r.errors, row)
+		return err
+	default:
+		row, err := unmarshal[fileRow](it)
+		r.files = append(r.files, row)
+		return err
+	}
+	return nil
+}
+
+// counted are the files with the counts of their parts.
+func (r filesRows) counted() (files []backup.File, err error) {
+	for _, row := range r.files {
+		for _, g := range r.gates {
+			err = errors.Join(err, addCounts(&row.File, g))
+		}
+		files = append(files, row.File)
+	}
+	return files, err
+}
+
+// withErrors gives files their last errors. Those of files without a row come as files of their own.
+func (r filesRows) withErrors(files []backup.File) []backup.File {
+	for _, e := range r.errors {
+		i, found := slices.BinarySearchFunc(files, e.File, func(f backup.File, name string) int { return strings.Compare(f.Name, name) })
+		if !found {
+			files = slices.Insert(files, i, backup.File{JobID: e.JobID, Name: e.File})
+		}
+		files[i].LastError = &e.Failure
+		files[i].Changes += e.Writes
+	}
+	return files
 }
 
 // GetFile implements step.FileStore.
 func (s *Store) GetFile(ctx context.Context, jobID, name string) (backup.File, error) {
+	file, err := s.findFile(ctx, jobID, name)
+	if err == nil && file.Rev == 0 {
+		err = backup.E(backup.NotFound, "no such file")
+	}
+	return file, failure(err, "get file %s of job %s", name, jobID)
+}
+
+// findFile returns a file of Rev 0 when there is no row.
+func (s *Store) findFile(ctx context.Context, jobID, name string) (backup.File, error) {
 	files, err := s.Files(ctx, jobID)
-	if err != nil {
-		return backup.File{}, failure(err, "get file %s", name)
+	if at := slices.IndexFunc(files, func(f backup.File) bool { return f.Name == name }); at >= 0 {
+		return files[at], err
 	}
-	at := slices.IndexFunc(files, func(f backup.File) bool { return f.Name == name })
-	if at < 0 {
-		return backup.File{}, backup.E(backup.NotFound, "get file %s of job %s: no such file", name, jobID)
-	}
-	return files[at], nil
+	return backup.File{}, err
 }
 
 // SwapFile implements step.FileStore.
@@ -77,7 +118,7 @@ func (s *Store) swapFile(ctx context.Context, g backup.FileGuard, next backup.Fi
 		return s.lost(ctx, g, stale, moved)
 	}
 	row := fileRow{header: header{fileKey(next.JobID, next.Name), FileType}, File: next, Held: s.held(next)}
-	row.Rev, row.Changes, row.Recorded = next.Rev+1, old.Changes+1, backup.Progress{}
+	row.Rev, row.Changes, row.Recorded, row.LastError = next.Rev+1, old.Changes+1, backup.Progress{}, nil
 	replaced, err := s.put(row, atRevision(next.Rev), moved)
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package dynamo
 import (
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/dynamodb/types"
 
@@ -43,6 +44,7 @@ const (
 	partsAttribute   = ":parts" // of the current upload
 	bytesAttribute   = ":bytes" // of the current upload
 	writesAttribute  = ":writes"
+	atAttribute      = ":at" // when the last part was recorded
 )
 
 // gatesOfJob opens or shuts the gates of a job as it goes from old to next.
@@ -78,8 +80,8 @@ func (s *Store) gatesOfFile(old, next backup.File) []write {
 		values: item{":type": str(gateType), ":pass": str(admitted)},
 	}
 	if !sameUpload {
-		expression += ", #parts = :zero, #bytes = :zero"
-		c.names["#parts"], c.names["#bytes"] = next.Name+partsAttribute, next.Name+bytesAttribute
+		expression += ", #parts = :zero, #bytes = :zero, #at = :zero"
+		c.names["#parts"], c.names["#bytes"], c.names["#at"] = next.Name+partsAttribute, next.Name+bytesAttribute, next.Name+atAttribute
 		c.values[":zero"] = number(0)
 	}
 	return s.atGates(next.JobID, expression, c)
@@ -95,22 +97,17 @@ func (s *Store) atGates(jobID, expression string, c condition) []write {
 
 // enter counts a part at its gate, if the gate admits it.
 func (s *Store) enter(w backup.PartWrite) write {
-	return s.update(gateKey(w.JobID, w.Part.Number%gates), "ADD #parts :one, #bytes :bytes, #writes :one", condition{
+	return s.update(gateKey(w.JobID, w.Part.Number%gates), "SET #at = :at ADD #parts :one, #bytes :bytes, #writes :one", condition{
 		expression: "#attempt = :attempt AND #pass = :pass",
 		names: map[string]string{
 			"#attempt": attemptAttribute, "#pass": w.File + passAttribute,
-			"#parts": w.File + partsAttribute, "#bytes": w.File + bytesAttribute, "#writes": w.File + writesAttribute,
+			"#parts": w.File + partsAttribute, "#bytes": w.File + bytesAttribute, "#writes": w.File + writesAttribute, "#at": w.File + atAttribute,
 		},
 		values: item{
 			":attempt": number(int64(w.Attempt)), ":pass": str(pass(w.Attempt, w.UploadID)),
-			":one": number(1), ":bytes": number(w.Part.SizeBytes),
+			":one": number(1), ":bytes": number(w.Part.SizeBytes), ":at": millis(w.At),
 		},
 	}, backup.E(backup.StaleAttempt, "no part of upload %q is admitted in attempt %d", w.UploadID, w.Attempt))
-}
-
-func isGate(row item) bool {
-	kind, ok := row[TypeAttribute].(*types.AttributeValueMemberS)
-	return ok && kind.Value == gateType
 }
 
 // addCounts adds to a file what has passed one of its job's gates.
@@ -122,6 +119,7 @@ func addCounts(f *backup.File, gate item) error {
 		{partsAttribute, func(n int64) { f.Recorded.Parts += int(n) }},
 		{bytesAttribute, func(n int64) { f.Recorded.Bytes += n }},
 		{writesAttribute, func(n int64) { f.Changes += n }},
+		{atAttribute, func(n int64) { f.Recorded.At = later(f.Recorded.At, n) }},
 	} {
 		value, ok := gate[f.Name+count.attribute].(*types.AttributeValueMemberN)
 		if !ok {
@@ -134,4 +132,12 @@ func addCounts(f *backup.File, gate item) error {
 		count.add(n)
 	}
 	return nil
+}
+
+// later is the later of two times; atMillis is 0 as long as no part of the current upload is recorded.
+func later(at time.Time, atMillis int64) time.Time {
+	if other := time.UnixMilli(atMillis).UTC(); atMillis > 0 && other.After(at) {
+		return other
+	}
+	return at
 }

@@ -59,13 +59,13 @@ func (s *Store) swapJob(ctx context.Context, old jobRow, next backup.Job) error 
 	}
 	use := s.useOfJob(old, next)
 	if ttlOf(next) != ttlOf(old.Job) {
-		files, _, err := s.readFiles(ctx, next.JobID)
+		rows, err := s.readFiles(ctx, next.JobID)
 		if err != nil {
 			return err
 		}
-		writes = append(writes, s.stamps(next, files)...)
+		writes = append(writes, s.stamps(next, rows)...)
 		if old.Status != backup.Deleted {
-			use.counted.StoredBytes -= heldBy(files)
+			use.counted.StoredBytes -= heldBy(rows.files)
 		}
 	}
 	return s.transactUsing(ctx, use, writes...)
@@ -111,12 +111,15 @@ func ttlOf(j backup.Job) int64 {
 	return ttl(j.PurgeAt)
 }
 
-// stamps gives the few other rows of a deleted job its time to live. No file is opened any more while a job is being
-// deleted, so that none can slip through. Parts have their own time to live.
-func (s *Store) stamps(j backup.Job, files []fileRow) []write {
+// stamps gives the few other rows of a deleted job its time to live. No file is opened and no error recorded any more while
+// a job is being deleted, so that none can slip through. Parts have their own time to live.
+func (s *Store) stamps(j backup.Job, rows filesRows) []write {
 	keys := listKeys(j)
-	for _, f := range files {
+	for _, f := range rows.files {
 		keys = append(keys, fileKey(j.JobID, f.Name))
+	}
+	for _, e := range rows.errors {
+		keys = append(keys, errorKey(j.JobID, e.File))
 	}
 	stamp := condition{names: map[string]string{"#ttl": TTLAttribute}, values: item{":ttl": number(ttlOf(j))}}
 	var writes []write

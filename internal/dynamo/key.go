@@ -30,6 +30,9 @@ func partition(kind string, names ...string) string {
 
 func jobKey(jobID string) key        { return key{partition("JOB", jobID), "JOB"} }
 func fileKey(jobID, name string) key { return key{partition("JOB", jobID), "FILE#" + name} }
+
+// errorKey sorts between files and gates, so that one query reads all of them.
+func errorKey(jobID, file string) key { return key{partition("JOB", jobID), "FILE-ERROR#" + file} }
 func gateKey(jobID string, number int) key {
 	return key{partition("JOB", jobID), fmt.Sprintf("GATE#%d", number)}
 }

@@ -37,6 +37,14 @@ type (
 		Held int64 `dynamodbav:",omitempty"` // bytes that it counts for in the user's usage
 		TTL  int64 `dynamodbav:"ttl,omitempty"`
 	}
+	// errorRow is the last error of a file, whose row need not be there.
+	errorRow struct {
+		header
+		JobID string
+		backup.Failure
+		Writes int64
+		TTL    int64 `dynamodbav:"ttl,omitempty"`
+	}
 	partRow struct {
 		header
 		backup.PartWrite
@@ -190,3 +198,11 @@ func number(n int64) types.AttributeValue {
 }
 
 func str[T ~string](s T) types.AttributeValue { return &types.AttributeValueMemberS{Value: string(s)} }
+
+// typeOf is the type of a row.
+func typeOf(it item) string {
+	if kind, ok := it[TypeAttribute].(*types.AttributeValueMemberS); ok {
+		return kind.Value
+	}
+	return ""
+}

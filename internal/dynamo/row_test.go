@@ -54,6 +54,7 @@ func TestRows(t *testing.T) {
 	job, file := openFile(t, store, 1)
 	calls := []error{
 		store.RecordPart(t.Context(), partOf(file, 1)),
+		store.RecordError(t.Context(), backup.Guard(job.JobID, 1), backup.NewFailure(backup.ProviderTimeout, "files", "slow", epoch)),
 		store.PutSite(t.Context(), backup.Site{UserID: "ada", SiteID: "blog"}),
 		store.PutTicket(t.Context(), "digest", backup.Ticket{UserID: "ada", ExpiresAt: epoch}),
 		store.WithQuotas(backup.Quotas{Sockets: 1}).OpenSocket(t.Context(), socketOf("a/b=", "ada")),
@@ -70,6 +71,7 @@ func TestRows(t *testing.T) {
 	want := map[string]string{
 		"JOB#" + one + " JOB":                  "job",
 		"JOB#" + one + " FILE#files":           "file",
+		"JOB#" + one + " FILE-ERROR#files":     "error",
 		"PARTS#" + one + "#files#upload 00001": "part",
 		"JOBS#ada " + one:                      "list",
 		"JOBS#ada#site-1 " + one:               "list",
@@ -110,6 +112,7 @@ func TestTimeToLive(t *testing.T) {
 	for _, err := range []error{
 		err,
 		store.RecordPart(t.Context(), partOf(file, 1)),
+		store.RecordError(t.Context(), backup.Guard(job.JobID, 1), backup.NewFailure(backup.ProviderTimeout, "files", "slow", epoch)),
 		store.PutTicket(t.Context(), "digest", backup.Ticket{UserID: "ada", ExpiresAt: epoch.Add(time.Minute)}),
 	} {
 		if err != nil {
@@ -140,7 +143,7 @@ func TestTimeToLive(t *testing.T) {
 			t.Errorf("%s lives until %v", k, late[k])
 		}
 	}
-	if len(late) != len(early)+1+2+1+8 { // the job, its two listings, its file and its gates
+	if len(late) != len(early)+1+2+2+8 { // the job, its two listings, its file with its last error, and its gates
 		t.Errorf("after the deletion: %v", slices.Sorted(maps.Keys(late)))
 	}
 }

@@ -24,9 +24,10 @@ const (
 
 // Row types that a consumer of the stream may ask for.
 const (
-	JobType  = "job"
-	FileType = "file"
-	PartType = "part"
+	JobType   = "job"
+	FileType  = "file"
+	PartType  = "part"
+	ErrorType = "error"
 )
 
 const (

@@ -2,12 +2,14 @@ package e2e_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/sitevault/sitevault/internal/api"
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/e2e"
+	"github.com/sitevault/sitevault/internal/push"
 )
 
 // An attempt that fails by what may pass is followed by the next one at the time that the API tells, without a person, and
@@ -43,22 +45,56 @@ func TestTriedAgainByItself(t *testing.T) {
 	storage.OnlyBackup(t, jobID, "files")
 }
 
-// An export that hangs is told of while it still does.
-func TestHangingExportIsTold(t *testing.T) {
+// Whatever a backup waits for, the socket and the API tell of it while it still hangs; afterwards nothing of it is left.
+func TestHangIsTold(t *testing.T) {
 	t.Parallel()
-	s, _ := e2e.Run(t)
-	export := e2e.NewExport(t, 1, 1)
-	held := export.HoldBefore(e2e.Is(e2e.HEAD))
-	s.PutSite("shop", e2e.Exports{"files": export})
-	jobID := s.Create("shop")
-	held.Reached(t)
-	e2e.Eventually(t, "the hanging export is told of", func() bool {
-		told := s.Get(jobID).Files[0].LastError
-		return told != nil && told.Kind == backup.ProviderTimeout
-	})
-	held.Release()
-	s.Await(jobID, backup.Done)
-	if told := s.Get(jobID).Files[0].LastError; told != nil || held.Hits() != 1 {
-		t.Errorf("done with %+v, held %d", told, held.Hits())
+	for _, tc := range []struct {
+		request string
+		kind    backup.Kind
+	}{
+		{e2e.HEAD, backup.ProviderTimeout}, {e2e.Range(0), backup.ProviderTimeout},
+		{e2e.CreateUpload, backup.StorageUnavailable}, {e2e.UploadPart(2), backup.StorageUnavailable},
+		{e2e.CompleteUpload, backup.StorageUnavailable}, {e2e.PutManifest, backup.StorageUnavailable},
+	} {
+		t.Run(tc.request, func(t *testing.T) {
+			t.Parallel()
+			s, storage := e2e.Run(t)
+			export := e2e.NewExport(t, 1, 2)
+			gate := storage.Gate
+			if tc.kind == backup.ProviderTimeout {
+				gate = export.Gate
+			}
+			held := gate.HoldBefore(e2e.Is(tc.request))
+			s.PutSite("shop", e2e.Exports{"files": export})
+			jobID := s.Create("shop")
+			socket := dial(t, s, ticket(t, s))
+			subscribe(t, socket, jobID)
+			held.Reached(t)
+			var m push.Message
+			for !tells(m, tc.kind) {
+				receive(t, socket, &m)
+			}
+			told := lastErrorOf(s.Get(jobID))
+			if told == nil || told.Kind != tc.kind || !strings.Contains(told.Detail, "still waiting") || told.Since == nil {
+				t.Errorf("told of %+v", told)
+			}
+			held.Release()
+			s.Await(jobID, backup.Done)
+			if told := lastErrorOf(s.Get(jobID)); told != nil || held.Hits() != 1 {
+				t.Errorf("done with %+v, held %d", told, held.Hits())
+			}
+		})
 	}
+}
+
+func tells(m push.Message, kind backup.Kind) bool {
+	return (m.LastError != nil && m.LastError.Kind == kind) || (len(m.Files) > 0 && m.Files[0].LastError != nil && m.Files[0].LastError.Kind == kind)
+}
+
+// lastErrorOf is that of the backup's only file, or of its end.
+func lastErrorOf(b api.BackupDetail) *api.Failure {
+	if b.LastError != nil {
+		return b.LastError
+	}
+	return b.Files[0].LastError
 }

@@ -3,7 +3,6 @@ package e2e_test
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -182,50 +181,6 @@ func TestSocketsHaveAQuota(t *testing.T) {
 		_, status := open(ada)
 		return status == http.StatusSwitchingProtocols
 	})
-}
-
-// A daily run that finds no room within a quota is counted, and is started on the same day when there is room.
-func TestDailyRunWithoutRoom(t *testing.T) {
-	t.Parallel()
-	clock := &e2e.Clock{}
-	c := e2e.Config(t, e2e.NewStorage(t))
-	c.Now, c.Quotas = clock.Now, backup.Quotas{ActiveJobs: 1}
-	s := e2e.Start(t, c)
-	export := e2e.NewExport(t, 1, 1)
-	held := export.HoldBefore(e2e.Is(e2e.HEAD))
-	s.PutSite("blog", e2e.Exports{"files": export})
-	active := s.Create("blog")
-	held.Reached(t)
-	s.PutDailySite("shop", clock.Now().UTC().Add(2*time.Minute).Format("15:04"), e2e.Exports{"files": e2e.NewExport(t, 2, 1)})
-	clock.Advance(3 * time.Minute)
-	s.Restart() // looks at the sites at once
-	e2e.Eventually(t, "the run is counted", func() bool {
-		return strings.Contains(metrics(t, s), "\nsitevault_daily_runs_refused_total 1\n")
-	})
-	if jobs := s.List("shop"); len(jobs) != 0 {
-		t.Errorf("beside the quota: %+v", jobs)
-	}
-	if r := s.Call(http.MethodPost, "/backup/"+active+"/cancel", nil); r.Status != http.StatusAccepted {
-		t.Fatalf("cancel: %d %s", r.Status, r.Body)
-	}
-	held.Release()
-	s.Restart()
-	e2e.Eventually(t, "the run has started", func() bool { return len(s.List("shop")) == 1 })
-	s.Await(s.List("shop")[0].JobID, backup.Done)
-}
-
-func metrics(t *testing.T, s *e2e.Service) string {
-	t.Helper()
-	answer, err := http.Get(s.URL + "/metrics")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer answer.Body.Close()
-	text, err := io.ReadAll(answer.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(text)
 }
 
 // A backup that finds all places taken says after some seconds that it waits for room, by the API and the socket, and

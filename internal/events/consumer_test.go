@@ -139,7 +139,7 @@ func (r *rig) stream() []lambdaevents.DynamoDBEventRecord {
 	var records []lambdaevents.DynamoDBEventRecord
 	add := func(name string, old, next image) {
 		kind := cmp.Or(next[dynamo.TypeAttribute].String(), old[dynamo.TypeAttribute].String())
-		if slices.Contains([]string{dynamo.JobType, dynamo.FileType, dynamo.PartType}, kind) {
+		if slices.Contains([]string{dynamo.JobType, dynamo.FileType, dynamo.PartType, dynamo.ErrorType}, kind) {
 			r.records++
 			records = append(records, lambdaevents.DynamoDBEventRecord{
 				EventID: fmt.Sprint("record-", r.records), EventName: name,

@@ -24,11 +24,11 @@ func (s *Service) handlers() map[string]asl.Handler {
 	return map[string]asl.Handler{
 		"StartJob": task(log, step.StartJob{Jobs: store, Policy: s.config.Policy, Now: s.now}.Handle),
 		"OpenUpload": task(log, s.trusting(step.OpenUpload{
-			Jobs: store, Files: store, Exports: exports, Uploads: storage, Now: s.now, NewRandom: rand.Text, SingleBytes: backup.BasePartSizeBytes, MaxParts: s.maxParts(), Doubtful: storage.Doubtful,
+			Jobs: store, Files: store, Errors: store, Exports: exports, Uploads: storage, Now: s.now, NewRandom: rand.Text, SingleBytes: backup.BasePartSizeBytes, MaxParts: s.maxParts(), Doubtful: storage.Doubtful,
 		})),
-		"ExportRangeUpload": task(log, step.ExportRangeUpload{Jobs: store, Files: store, Exports: exports, Uploads: uploads, Memory: s.memory(), Now: s.now, Doubtful: storage.Doubtful}.Handle),
-		"CompleteMultipart": task(log, step.CompleteMultipart{Files: store, Uploads: storage, Objects: storage, Now: s.now}.Handle),
-		"InspectArchive":    task(log, step.InspectArchive{Files: store, Objects: storage, Now: s.now}.Handle),
+		"ExportRangeUpload": task(log, step.ExportRangeUpload{Jobs: store, Files: store, Errors: store, Exports: exports, Uploads: uploads, Memory: s.memory(), Now: s.now, Doubtful: storage.Doubtful}.Handle),
+		"CompleteMultipart": task(log, step.CompleteMultipart{Files: store, Errors: store, Uploads: storage, Objects: storage, Now: s.now}.Handle),
+		"InspectArchive":    task(log, step.InspectArchive{Files: store, Errors: store, Objects: storage, Now: s.now}.Handle),
 		"FailFile":          task(log, step.FailFile{Files: store, Now: s.now}.Handle),
 		"FinishJob": task(log, step.FinishJob{
 			Jobs: store, Files: store, Objects: storage, Cleaner: s.cleaner, Policy: s.config.Policy, Now: s.now, Log: log,

@@ -243,7 +243,7 @@ func (s *Service) newID() string {
 }
 
 func (s *Service) runDaily(ctx context.Context, site backup.Site, due time.Time) error {
-	_, _, err := telemetry.DailyRuns(s.backups.RunDaily, s.metrics)(ctx, site.UserID, site.SiteID, due)
+	_, _, err := s.backups.RunDaily(ctx, site.UserID, site.SiteID, due)
 	return err
 }
 

@@ -34,13 +34,11 @@ type sockets struct {
 	jobs int
 }
 
-func newSockets(t *testing.T) *sockets { return newSocketsWithin(t, 0) }
-
-func newSocketsWithin(t *testing.T, most int64) *sockets {
+func newSockets(t *testing.T) *sockets {
 	s := &sockets{T: t, store: backuptest.NewMemoryStore()}
 	status := step.Status{Jobs: s.store, Files: s.store, Now: func() time.Time { return epoch }}
 	s.hub = push.NewHub(status.Read)
-	server := httptest.NewServer(push.Socket{Hub: s.hub, Status: status, Quotas: backup.Quotas{Sockets: most}, Take: s.take, Now: func() time.Time { return epoch }, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	server := httptest.NewServer(push.Socket{Hub: s.hub, Status: status, Take: s.take, Now: func() time.Time { return epoch }, Log: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	s.url = "ws" + strings.TrimPrefix(server.URL, "http")
 	t.Cleanup(server.Close)
 	t.Cleanup(s.hub.Close)
@@ -146,48 +144,6 @@ func TestSocket(t *testing.T) {
 	s.send(conn, "dance", "")
 	if a := s.receive(conn); a.Type != "error" {
 		t.Errorf("after unsubscribing: %+v", a)
-	}
-}
-
-// Of many sockets that a user opens at the same time as many stay open as his quota allows, and their end makes room.
-func TestSocketQuota(t *testing.T) {
-	const most = 5
-	s := newSocketsWithin(t, most)
-	open := make(chan *websocket.Conn, 8*most)
-	var dialing sync.WaitGroup
-	for i := range cap(open) {
-		secret := fmt.Sprint("many-", i)
-		s.ticket(secret, "ada")
-		dialing.Go(func() {
-			conn, res, err := websocket.Dial(t.Context(), s.url+"?ticket="+secret, nil)
-			if err == nil {
-				open <- conn
-			} else if res == nil || res.StatusCode != http.StatusConflict {
-				t.Error(err)
-			}
-		})
-	}
-	dialing.Wait()
-	close(open)
-	if len(open) != most {
-		t.Errorf("%d sockets are open", len(open))
-	}
-	_ = s.dial("eve").CloseNow()
-	for conn := range open {
-		_ = conn.Close(websocket.StatusNormalClosure, "")
-	}
-	for try := 0; ; try++ { // the server learns of their end a moment later
-		secret := fmt.Sprint("again-", try)
-		s.ticket(secret, "ada")
-		conn, _, err := websocket.Dial(t.Context(), s.url+"?ticket="+secret, nil)
-		if err == nil {
-			_ = conn.CloseNow()
-			return
-		}
-		if try == 1000 {
-			t.Fatal(err)
-		}
-		time.Sleep(10 * time.Millisecond)
 	}
 }
 

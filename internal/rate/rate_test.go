@@ -3,8 +3,6 @@ package rate_test
 import (
 	"errors"
 	"fmt"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -53,23 +51,5 @@ func TestNoRate(t *testing.T) {
 		if err := l.Admit(t.Context(), "ada"); err != nil {
 			t.Fatal(err)
 		}
-	}
-}
-
-// However many requests come at the same time, no more are admitted than there are tokens.
-func TestAdmitAtTheSameTime(t *testing.T) {
-	limiter := rate.New(10, func() time.Time { return time.Unix(0, 0) })
-	var admitted atomic.Int64
-	var asking sync.WaitGroup
-	for range 100 {
-		asking.Go(func() {
-			if limiter.Admit(t.Context(), "ada") == nil {
-				admitted.Add(1)
-			}
-		})
-	}
-	asking.Wait()
-	if admitted.Load() != 20 {
-		t.Errorf("%d admitted", admitted.Load())
 	}
 }

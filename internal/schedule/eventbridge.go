@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"strings"
 	"time"
 
@@ -179,27 +178,20 @@ func failure(err error, operation, userID, siteID string) error {
 // DailyRuns is the function daily-run, which the schedules invoke.
 type DailyRuns struct {
 	Start func(ctx context.Context, userID, siteID string, due time.Time) (job backup.Job, started bool, err error)
-	Log   *slog.Logger
 }
 
-// DailyRunOut says which job is the run's; none when the site is gone, its schedule is off, a backup is under way or a quota
-// leaves no room.
+// DailyRunOut says which job is the run's; none when the site is gone, its schedule is off or a backup is under way.
 type DailyRunOut struct {
 	JobID   string `json:"jobId,omitempty"`
 	Started bool   `json:"started"` // by this call
 }
 
-// Handle starts the run. Delivered again, it starts nothing. A run that a quota refuses is no failure of ours, to be repeated
-// within minutes and put among the dead letters: the sweep starts it when there is room (step.CatchUp).
+// Handle starts the run. Delivered again, it starts nothing.
 func (d DailyRuns) Handle(ctx context.Context, in DailyRun) (DailyRunOut, error) {
 	due, err := time.Parse(time.RFC3339, in.ScheduledAt)
 	if err != nil {
 		return DailyRunOut{}, backup.E(backup.InvalidRequest, "scheduledAt %q is not a time", in.ScheduledAt)
 	}
 	job, started, err := d.Start(ctx, in.UserID, in.SiteID, due)
-	if backup.Is(err, backup.QuotaExceeded) {
-		d.Log.WarnContext(ctx, "daily run", "siteId", in.SiteID, "error", err)
-		return DailyRunOut{}, nil
-	}
 	return DailyRunOut{JobID: job.JobID, Started: started}, err
 }

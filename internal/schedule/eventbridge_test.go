@@ -3,7 +3,6 @@ package schedule_test
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strings"
 	"testing"
 	"time"
@@ -152,14 +151,6 @@ func TestDailyRuns(t *testing.T) {
 	want := time.Date(2026, 3, 1, 2, 30, 0, 0, time.UTC)
 	if err != nil || out != (schedule.DailyRunOut{JobID: "job", Started: true}) || got[0] != "ada" || got[1] != "blog" || !got[2].(time.Time).Equal(want) {
 		t.Errorf("%+v, %v; started %v", out, err, got)
-	}
-	var log strings.Builder
-	full := schedule.DailyRuns{Log: slog.New(slog.NewTextHandler(&log, nil)), Start: func(context.Context, string, string, time.Time) (backup.Job, bool, error) {
-		return backup.Job{}, false, backup.E(backup.QuotaExceeded, "1000 pending and running backups")
-	}}
-	out, err = full.Handle(t.Context(), schedule.DailyRun{UserID: "ada", SiteID: "blog", ScheduledAt: "2026-03-01T02:30:00Z"})
-	if err != nil || out != (schedule.DailyRunOut{}) || !strings.Contains(log.String(), "siteId=blog") || !strings.Contains(log.String(), "1000 pending") {
-		t.Errorf("without room: %+v, %v, %s", out, err, &log)
 	}
 	if _, err := runs.Handle(t.Context(), schedule.DailyRun{ScheduledAt: "<aws.scheduler.scheduled-time>"}); !backup.Is(err, backup.InvalidRequest) {
 		t.Errorf("no time: %v", err)

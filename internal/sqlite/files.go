@@ -22,7 +22,6 @@ var files = newTable("files", []string{"job_id", "name"}, func(f *backup.File) [
 		{"entries", &f.Archive.Entries},
 		{"uncompressed_bytes", &f.Archive.UncompressedBytes},
 		{"failure", failed{&f.Failure}},
-		{"last_error", failed{&f.LastError}},
 		{"restarts", &f.Restarts},
 		{"uploads", &f.Uploads},
 		{"created_at", millis{&f.CreatedAt}},
@@ -30,6 +29,7 @@ var files = newTable("files", []string{"job_id", "name"}, func(f *backup.File) [
 		{"finished_at", millis{&f.FinishedAt}},
 		{"recorded_parts", &f.Recorded.Parts},
 		{"recorded_bytes", &f.Recorded.Bytes},
+		{"recorded_at", millis{&f.Recorded.At}},
 		{"changes", &f.Changes},
 		{"rev", &f.Rev},
 	}
@@ -52,7 +52,11 @@ var parts = newView("parts", func(p *backup.Part) []column {
 // Files implements step.FileStore.
 func (s *Store) Files(ctx context.Context, jobID string) ([]backup.File, error) {
 	list, err := files.list(ctx, s.reads, "WHERE job_id = ? ORDER BY name", jobID)
-	return list, failure(err, "list files of job %s", jobID)
+	if err != nil {
+		return nil, failure(err, "list files of job %s", jobID)
+	}
+	known, err := lastErrors.list(ctx, s.reads, "WHERE job_id = ?", jobID)
+	return withLastErrors(list, known), failure(err, "list last errors of job %s", jobID)
 }
 
 // GetFile implements step.FileStore.
@@ -61,7 +65,11 @@ func (s *Store) GetFile(ctx context.Context, jobID, name string) (backup.File, e
 	if err == nil && file.Rev == 0 {
 		err = backup.E(backup.NotFound, "no such file")
 	}
-	return file, failure(err, "get file %s of job %s", name, jobID)
+	if err != nil {
+		return file, failure(err, "get file %s of job %s", name, jobID)
+	}
+	last, err := findLastError(ctx, s.reads, jobID, name)
+	return last.of(file), failure(err, "get last error of file %s of job %s", name, jobID)
 }
 
 func findFile(ctx context.Context, q *statements, jobID, name string) (backup.File, error) {
@@ -153,6 +161,7 @@ func (t *tx) recordPart(ctx context.Context, w backup.PartWrite) error {
 	next := file
 	next.Recorded.Parts++
 	next.Recorded.Bytes += w.Part.SizeBytes
+	next.Recorded.At = w.At
 	return t.putFile(ctx, file, next, &w)
 }
 

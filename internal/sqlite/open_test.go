@@ -123,7 +123,7 @@ func TestOpenRefuses(t *testing.T) {
 }
 
 // toFirstVersion takes back what migrations have made.
-const toFirstVersion = `ALTER TABLE sites DROP COLUMN scheduled_at; ALTER TABLE files DROP COLUMN last_error;
+const toFirstVersion = `ALTER TABLE sites DROP COLUMN scheduled_at; ALTER TABLE files DROP COLUMN recorded_at; DROP TABLE last_errors;
 	ALTER TABLE files DROP COLUMN uploads; DROP TABLE usage; ALTER TABLE tickets DROP COLUMN token_expires_at;
 	ALTER TABLE jobs DROP COLUMN tries; ALTER TABLE jobs DROP COLUMN retries; ALTER TABLE jobs DROP COLUMN last_error; ALTER TABLE jobs DROP COLUMN next_try_at; PRAGMA user_version = 1`
 

@@ -145,6 +145,16 @@ DELETE FROM parts WHERE NOT EXISTS (SELECT 1 FROM files
 ALTER TABLE files RENAME COLUMN trouble TO last_error;
 `, `
 ALTER TABLE tickets ADD COLUMN token_expires_at INTEGER;
+`, `
+ALTER TABLE files DROP COLUMN last_error;
+ALTER TABLE files ADD COLUMN recorded_at INTEGER;
+CREATE TABLE last_errors (
+	job_id TEXT NOT NULL REFERENCES jobs ON DELETE CASCADE,
+	file   TEXT NOT NULL,
+	error  TEXT NOT NULL,
+	writes INTEGER NOT NULL,
+	PRIMARY KEY (job_id, file)
+) STRICT, WITHOUT ROWID;
 `}
 
 // migrate brings the database up to this program's version, one transaction a step.

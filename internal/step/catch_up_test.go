@@ -24,7 +24,7 @@ func (r *rig) catchUp(siteIDs ...string) (started int, err error) {
 		}
 		return all, nil
 	}
-	catchUp := step.CatchUp{Waiting: waiting, Backups: r.backups(), RunDaily: r.backups().RunDaily}
+	catchUp := step.CatchUp{Waiting: waiting, Backups: r.backups()}
 	overdue, err := catchUp.Overdue(r.Context())
 	r.need(err)
 	return catchUp.Run(r.Context(), overdue)
@@ -128,7 +128,7 @@ func TestCatchUpBeginsWithTheShortestWaiting(t *testing.T) {
 		overdue = append(overdue, backup.Waiting{UserID: "ada", SiteID: fmt.Sprintf("dead-%d", i), Since: epoch.AddDate(0, -1, 0)})
 	}
 	overdue = append(overdue, backup.Waiting{UserID: "ada", SiteID: "lost", Since: epoch})
-	started, err := step.CatchUp{Backups: backups, RunDaily: backups.RunDaily}.Run(ctx, overdue)
+	started, err := step.CatchUp{Backups: backups}.Run(ctx, overdue)
 	if started != 1 || err != nil {
 		t.Errorf("%d started, %v", started, err)
 	}

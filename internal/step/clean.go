@@ -133,7 +133,7 @@ func (c Cleaner) Remove(ctx context.Context, job backup.Job) error {
 	return err
 }
 
-// recordTime bounds the record of a failing cleanup, for which the caller may have no time left.
+// recordTime bounds the record of an error, for which the caller may have no time left.
 const recordTime = 5 * time.Second
 
 // recorded returns why a cleanup fails once the job tells it too.

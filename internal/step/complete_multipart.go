@@ -12,6 +12,7 @@ import (
 // the whole, and proves by HEAD that the object is ours, of the pinned size and of that checksum.
 type CompleteMultipart struct {
 	Files   FileStore
+	Errors  ErrorStore
 	Uploads Uploader
 	Objects Objects
 	Now     func() time.Time
@@ -29,31 +30,39 @@ type FileOut struct{}
 
 // Handle runs the step.
 func (s CompleteMultipart) Handle(ctx context.Context, in FileIn) (FileOut, error) {
+	recorder := recorderOf(s.Errors, backup.Guard(in.JobID, in.Attempt), in.File, s.Now)
+	s.Uploads, s.Objects = watchedUploader{s.Uploads, recorder}, watchedObjects{s.Objects, recorder}
+	err := s.proven(ctx, in)
+	recorder.failed(ctx, err)
+	return FileOut{}, err
+}
+
+func (s CompleteMultipart) proven(ctx context.Context, in FileIn) error {
 	file, err := s.Files.GetFile(ctx, in.JobID, in.File)
 	if err != nil || file.Settled() {
-		return FileOut{}, err
+		return err
 	}
 	parts, err := s.Files.Parts(ctx, file, 1, file.PartCount())
 	if err != nil {
-		return FileOut{}, err
+		return err
 	}
 	if err := file.ProveParts(parts); err != nil {
-		return FileOut{}, s.unlessSettled(ctx, in, err)
+		return s.unlessSettled(ctx, in, err)
 	}
 	guard := backup.Guard(in.JobID, in.Attempt)
 	file, err = advanceFile(ctx, s.Files, guard, in.File, func(f backup.File) (backup.File, error) {
 		return f.Completing(file.UploadID, checksum.Whole(parts), s.Now())
 	})
 	if err != nil {
-		return FileOut{}, err
+		return err
 	}
 	if err := s.settle(ctx, file, parts); err != nil {
-		return FileOut{}, err
+		return err
 	}
 	_, err = advanceFile(ctx, s.Files, guard, in.File, func(f backup.File) (backup.File, error) {
 		return f.Stored(file.UploadID, s.Now())
 	})
-	return FileOut{}, err
+	return err
 }
 
 // unlessSettled is err, unless another call has settled the file meanwhile: the parts of a file that is done go.

@@ -36,8 +36,6 @@ type CatchUp struct {
 	// Waiting lists scheduled sites without a good backup since before the given time, the longest waiting first.
 	Waiting func(ctx context.Context, before time.Time, limit int) ([]backup.Waiting, error)
 	Backups Backups
-	// RunDaily is that of Backups, or something around it.
-	RunDaily func(ctx context.Context, userID, siteID string, run time.Time) (job backup.Job, started bool, err error)
 }
 
 const (
@@ -91,6 +89,6 @@ func (c CatchUp) start(ctx context.Context, w backup.Waiting, now time.Time) (st
 	if err != nil || (len(newest) > 0 && !newest[0].CreatedAt.Before(due)) {
 		return false, err
 	}
-	_, started, err = c.RunDaily(ctx, w.UserID, w.SiteID, due)
+	_, started, err = c.Backups.RunDaily(ctx, w.UserID, w.SiteID, due)
 	return started, err
 }

@@ -16,6 +16,7 @@ import (
 type ExportRangeUpload struct {
 	Jobs    JobStore
 	Files   FileStore
+	Errors  ErrorStore
 	Exports Exporter
 	Uploads Uploader
 	Memory  *transfer.Budget // of all workers of the process
@@ -46,6 +47,9 @@ const lastStart = 2 * time.Minute
 
 // Handle runs the step.
 func (s ExportRangeUpload) Handle(ctx context.Context, in ExportRangeUploadIn) (ExportRangeUploadOut, error) {
+	recorder := recorderOf(s.Errors, backup.Guard(in.JobID, in.Attempt), in.File, s.Now)
+	recorder.try = in.Retries + 1
+	s.Exports, s.Uploads = watchedExporter{s.Exports, recorder}, watchedUploader{s.Uploads, recorder}
 	b, err := s.batch(ctx, in)
 	if err != nil {
 		return ExportRangeUploadOut{}, err
@@ -57,6 +61,7 @@ func (s ExportRangeUpload) Handle(ctx context.Context, in ExportRangeUploadIn) (
 		err = b.outOfTime(err)
 	}
 	if err != nil {
+		recorder.failed(ctx, err)
 		return ExportRangeUploadOut{}, err
 	}
 	return ExportRangeUploadOut{Parts: b.moved}, nil

@@ -29,6 +29,38 @@ type faults struct {
 
 	away  map[backup.Kind]func() bool // who is not there, by the kind of the error that tells
 	asked map[backup.Kind]int         // calls, whether or not they were answered
+	hung  map[string]*hang            // calls that hang, by their operation
+}
+
+// hang holds one call.
+type hang struct {
+	reached chan struct{}
+	release chan struct{}
+}
+
+// hang makes the next call of an operation hang.
+func (f *faults) hang(op string) *hang {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.hung = map[string]*hang{op: newHang()}
+	return f.hung[op]
+}
+
+func newHang() *hang { return &hang{reached: make(chan struct{}), release: make(chan struct{})} }
+
+func (h *hang) hold() {
+	close(h.reached)
+	<-h.release
+}
+
+func (f *faults) hold(op string) {
+	f.mu.Lock()
+	h := f.hung[op]
+	delete(f.hung, op)
+	f.mu.Unlock()
+	if h != nil {
+		h.hold()
+	}
 }
 
 // gone counts the call and tells whether the one who is asked is not there.
@@ -89,6 +121,7 @@ func (f *faults) die() {
 func call[T any](f *faults, op string, kind backup.Kind, do func() (T, error)) (T, error) {
 	var none T
 	lost := backup.E(kind, "%s: no answer", op)
+	f.hold(op)
 	if f.gone(kind) {
 		return none, lost
 	}

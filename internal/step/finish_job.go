@@ -85,6 +85,22 @@ func (s FinishJob) end(ctx context.Context, job backup.Job, in FinishJobIn) (bac
 }
 
 func (s FinishJob) done(ctx context.Context, job backup.Job, files []backup.File) (backup.Job, error) {
+	recorder := s.recorderOf(job)
+	s.Objects, s.Cleaner.Storage = watchedObjects{s.Objects, recorder}, watchedSweeping{s.Cleaner.Storage, recorder}
+	ended, err := s.conclude(ctx, job, files)
+	recorder.failed(ctx, err)
+	return ended, err
+}
+
+// recorderOf records what hinders the end of a backup whose files are all done, in the job's own row: nobody else is at work.
+func (s FinishJob) recorderOf(job backup.Job) errorRecorder {
+	return errorRecorder{now: s.Now, record: func(ctx context.Context, e *backup.Failure) error {
+		_, err := advanceJob(ctx, s.Jobs, job.JobID, func(j backup.Job) (backup.Job, error) { return j.RecordError(job.Attempt, e) })
+		return err
+	}}
+}
+
+func (s FinishJob) conclude(ctx context.Context, job backup.Job, files []backup.File) (backup.Job, error) {
 	if err := s.Cleaner.RemoveStrays(ctx, job, files); err != nil {
 		return job, err
 	}

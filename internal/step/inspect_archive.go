@@ -13,24 +13,33 @@ import (
 // never counts as a backup.
 type InspectArchive struct {
 	Files   FileStore
+	Errors  ErrorStore
 	Objects Objects
 	Now     func() time.Time
 }
 
 // Handle runs the step.
 func (s InspectArchive) Handle(ctx context.Context, in FileIn) (FileOut, error) {
+	recorder := recorderOf(s.Errors, backup.Guard(in.JobID, in.Attempt), in.File, s.Now)
+	s.Objects = watchedObjects{s.Objects, recorder}
+	err := s.inspect(ctx, in)
+	recorder.failed(ctx, err)
+	return FileOut{}, err
+}
+
+func (s InspectArchive) inspect(ctx context.Context, in FileIn) error {
 	file, err := s.Files.GetFile(ctx, in.JobID, in.File)
 	if err != nil || file.Status == backup.FileDone {
-		return FileOut{}, err
+		return err
 	}
 	found, err := archive.Inspect(ctx, file.Pin.SizeBytes, func(ctx context.Context, offset, length int64) (io.ReadCloser, error) {
 		return s.Objects.ReadRange(ctx, file.Key, offset, length)
 	})
 	if err != nil {
-		return FileOut{}, err
+		return err
 	}
 	_, err = advanceFile(ctx, s.Files, backup.Guard(in.JobID, in.Attempt), in.File, func(f backup.File) (backup.File, error) {
 		return f.Inspected(file.UploadID, found, s.Now())
 	})
-	return FileOut{}, err
+	return err
 }

@@ -35,7 +35,9 @@ func TestLastError(t *testing.T) {
 	if got := r.lastError(job.JobID, "files"); got == nil || got.Kind != backup.ProviderUnavailable || !strings.Contains(got.Detail, "no such host") {
 		t.Errorf("not opened: %+v", got)
 	}
-	tasks, err := step.Status{Jobs: r.store, Files: r.store, Now: r.now}.Tasks(t.Context(), job, r.file(job.JobID, "files"))
+	files, err := r.store.Files(t.Context(), job.JobID)
+	r.need(err)
+	tasks, err := step.Status{Jobs: r.store, Files: r.store, Now: r.now}.Tasks(t.Context(), job, files[0])
 	if err != nil || len(tasks) != 1 || tasks[0].Status != step.TaskPending {
 		t.Errorf("tasks %+v, %v", tasks, err)
 	}
@@ -45,6 +47,7 @@ func TestLastError(t *testing.T) {
 	}
 
 	noted := func() {
+		r.passes(3 * time.Second)
 		export.onPin = []error{backup.E(backup.ProviderTimeout, "slow")}
 		_, err = r.openUpload().Handle(t.Context(), openIn(job, "files"))
 		r.wantKind(err, backup.ProviderTimeout, "the pin of an open file")
@@ -53,6 +56,7 @@ func TestLastError(t *testing.T) {
 		}
 	}
 	noted()
+	r.passes(time.Second)
 	r.open(job, "files")
 	if got := r.lastError(job.JobID, "files"); got != nil {
 		t.Errorf("resumed: %+v", got)

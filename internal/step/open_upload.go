@@ -13,6 +13,7 @@ import (
 type OpenUpload struct {
 	Jobs      JobStore
 	Files     FileStore
+	Errors    ErrorStore
 	Exports   Exporter
 	Uploads   Uploader
 	Now       func() time.Time
@@ -76,6 +77,8 @@ func (s OpenUpload) Handle(ctx context.Context, in OpenUploadIn) (OpenUploadOut,
 	if err != nil {
 		return out, err
 	}
+	recorder := recorderOf(s.Errors, backup.Guard(in.JobID, in.Attempt), in.File, s.Now)
+	s.Exports, s.Uploads = watchedExporter{s.Exports, recorder}, watchedUploader{s.Uploads, recorder}
 	file, err := getFile(ctx, s.Files, in.JobID, in.File)
 	if err != nil {
 		return out, err
@@ -92,7 +95,7 @@ func (s OpenUpload) Handle(ctx context.Context, in OpenUploadIn) (OpenUploadOut,
 	}
 	var pin backup.Pin
 	if err = s.askStorage(ctx, job, file); err == nil {
-		file, pin, err = s.ask(ctx, job, file)
+		pin, err = s.pin(ctx, job, in.File)
 	}
 	if err == nil {
 		out, err = s.plan(ctx, job, file, pin, in, out)
@@ -100,25 +103,12 @@ func (s OpenUpload) Handle(ctx context.Context, in OpenUploadIn) (OpenUploadOut,
 	if err == nil {
 		return out, nil
 	}
-	noteError(ctx, s.Files, backup.Guard(in.JobID, in.Attempt), in.File, err, s.Now())
+	recorder.failed(ctx, err)
 	if wait, ok := preparing(err, in.Polls); ok {
 		out.Next, out.WaitSeconds, out.Polls, out.Caught = NextWait, wait, in.Polls+1, in.Caught
 		return out, nil
 	}
 	return out, err
-}
-
-// ask asks for the pin and notes a question that hangs. It returns the file as it is afterwards.
-func (s OpenUpload) ask(ctx context.Context, job backup.Job, file backup.File) (backup.File, backup.Pin, error) {
-	stop := whileHanging(func() {
-		hangs := backup.E(backup.ProviderTimeout, "provider %s has not answered for %s and is waited for", file.Name, noteAfter)
-		noteError(ctx, s.Files, backup.Guard(job.JobID, job.Attempt), file.Name, hangs, s.Now())
-	})
-	pin, err := s.pin(ctx, job, file.Name)
-	if stop() && err == nil {
-		file, err = getFile(ctx, s.Files, job.JobID, file.Name)
-	}
-	return file, pin, err
 }
 
 // askStorage makes sure that a storage which may be away answers before the provider is asked anything: by the upload, or by an
@@ -224,7 +214,7 @@ func (s OpenUpload) resume(ctx context.Context, file backup.File, in OpenUploadI
 	return advanceFile(ctx, s.Files, backup.Guard(in.JobID, in.Attempt), in.File, func(f backup.File) (backup.File, error) {
 		if in.Caught != nil && f.Rev == file.Rev {
 			f.Restarts++
-			f.LastError, f.UpdatedAt = nil, s.Now()
+			f.UpdatedAt = s.Now()
 			return f, nil
 		}
 		return f.Resume(in.Attempt, s.Now())

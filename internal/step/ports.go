@@ -31,12 +31,12 @@ type JobStore interface {
 // FileStore keeps files and their parts. Every write is refused with StaleAttempt unless the job is in the guard's
 // state at the moment of the write.
 type FileStore interface {
-	// Files returns the job's files in the order of their names.
+	// Files returns the job's files in the order of their names. A file that has nothing but a last error is one of Rev 0.
 	Files(ctx context.Context, jobID string) ([]backup.File, error)
 	// GetFile fails with NotFound when the file has no row yet.
 	GetFile(ctx context.Context, jobID, name string) (backup.File, error)
 	// SwapFile creates (Rev 0) or replaces the row if its revision is still next.Rev, and stores next with Rev+1;
-	// Conflict if the row moved on. next.Recorded and next.Changes are not written.
+	// Conflict if the row moved on. next.Recorded, next.LastError and next.Changes are not written.
 	SwapFile(ctx context.Context, g backup.FileGuard, next backup.File) error
 	// RecordPart writes a part once. The first record of a number in an upload stands: recording it again succeeds
 	// and changes nothing. Refused with StaleAttempt unless the job runs w.Attempt and File.CheckPart passes.
@@ -44,6 +44,14 @@ type FileStore interface {
 	// Parts returns the recorded parts first..last (inclusive) of an upload in the order of their numbers. Those of a file
 	// that is done, or of an upload that was replaced, need not be there any more; File.Recorded still counts them.
 	Parts(ctx context.Context, f backup.File, first, last int) ([]backup.Part, error)
+}
+
+// ErrorStore keeps the last error of each file, for whoever watches the backup. It stands beside the file's row, which it
+// does not change: a step that decides by that row loses no race to it.
+type ErrorStore interface {
+	// RecordError makes e the File.LastError of the file that it names, also of one that has no row yet. It succeeds and
+	// changes nothing where File.RecordError says so. Refused with StaleAttempt like every write below a job.
+	RecordError(ctx context.Context, g backup.FileGuard, e *backup.Failure) error
 }
 
 // SiteStore keeps sites.
@@ -82,6 +90,7 @@ type Purger interface {
 type Store interface {
 	JobStore
 	FileStore
+	ErrorStore
 	SiteStore
 	TicketStore
 	UsageStore

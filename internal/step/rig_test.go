@@ -37,8 +37,8 @@ type rig struct {
 	executions *executions
 	faults     *faults // between the steps and all of these
 	policy     backup.Policy
-	clock      time.Time
-	single     int64 // OpenUpload.SingleBytes
+	clock      time.Time // zero: that of the test's bubble
+	single     int64     // OpenUpload.SingleBytes
 	serial     int
 	mu         sync.Mutex // of serial: steps of several files ask for random values
 }
@@ -67,7 +67,13 @@ func rigOn(t *testing.T, store step.Store) *rig {
 	}
 }
 
-func (r *rig) now() time.Time          { return r.clock }
+func (r *rig) now() time.Time {
+	if r.clock.IsZero() {
+		return time.Now()
+	}
+	return r.clock
+}
+
 func (r *rig) passes(d time.Duration)  { r.clock = r.clock.Add(d) }
 func (r *rig) newID() string           { return "01JD" + fmt.Sprintf("%022d", r.next()) }
 func (r *rig) newRandom() string       { return fmt.Sprintf("RANDOM%d", r.next()) }
@@ -117,19 +123,19 @@ func (r *rig) startJob() step.StartJob {
 }
 
 func (r *rig) openUpload() step.OpenUpload {
-	return step.OpenUpload{Jobs: r.guardedStore(), Files: r.guardedStore(), Exports: guardedExports{r.exports, r.faults}, Uploads: r.guardedBucket(), Now: r.now, NewRandom: r.newRandom, SingleBytes: r.single}
+	return step.OpenUpload{Jobs: r.guardedStore(), Files: r.guardedStore(), Errors: r.guardedStore(), Exports: guardedExports{r.exports, r.faults}, Uploads: r.guardedBucket(), Now: r.now, NewRandom: r.newRandom, SingleBytes: r.single}
 }
 
 func (r *rig) exportRangeUpload() step.ExportRangeUpload {
-	return step.ExportRangeUpload{Jobs: r.guardedStore(), Files: r.guardedStore(), Exports: guardedExports{r.exports, r.faults}, Uploads: r.guardedBucket(), Memory: transfer.NewBudget(transfer.DefaultBudgetBytes, 0), Now: r.now}
+	return step.ExportRangeUpload{Jobs: r.guardedStore(), Files: r.guardedStore(), Errors: r.guardedStore(), Exports: guardedExports{r.exports, r.faults}, Uploads: r.guardedBucket(), Memory: transfer.NewBudget(transfer.DefaultBudgetBytes, 0), Now: r.now}
 }
 
 func (r *rig) completeMultipart() step.CompleteMultipart {
-	return step.CompleteMultipart{Files: r.guardedStore(), Uploads: r.guardedBucket(), Objects: r.guardedBucket(), Now: r.now}
+	return step.CompleteMultipart{Files: r.guardedStore(), Errors: r.guardedStore(), Uploads: r.guardedBucket(), Objects: r.guardedBucket(), Now: r.now}
 }
 
 func (r *rig) inspectArchive() step.InspectArchive {
-	return step.InspectArchive{Files: r.guardedStore(), Objects: r.guardedBucket(), Now: r.now}
+	return step.InspectArchive{Files: r.guardedStore(), Errors: r.guardedStore(), Objects: r.guardedBucket(), Now: r.now}
 }
 
 func (r *rig) failFile() step.FailFile { return step.FailFile{Files: r.guardedStore(), Now: r.now} }

@@ -77,20 +77,6 @@ func (b *tracedBody) Close() error {
 	return err
 }
 
-// RunDaily starts the daily run of a site that was due at the given time, as step.Backups does.
-type RunDaily func(ctx context.Context, userID, siteID string, due time.Time) (job backup.Job, started bool, err error)
-
-// DailyRuns counts the tries for which a quota left no room (DailyRunsRefused).
-func DailyRuns(run RunDaily, metrics metric.Recorder) RunDaily {
-	return func(ctx context.Context, userID, siteID string, due time.Time) (backup.Job, bool, error) {
-		job, started, err := run(ctx, userID, siteID, due)
-		if backup.Is(err, backup.QuotaExceeded) {
-			metrics.Record(ctx, metric.DailyRunsRefused.Of(1))
-		}
-		return job, started, err
-	}
-}
-
 // Uploads measures how long the storage takes for a part, from its first bytes being here (PartSeconds).
 func Uploads(inner step.Uploader, metrics metric.Recorder, now func() time.Time) step.Uploader {
 	return uploads{inner, metrics, now}

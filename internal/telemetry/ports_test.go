@@ -35,25 +35,6 @@ func timesOf(r *telemetry.Registry, d *metric.Def) (sum float64, count int64) {
 	return 0, 0
 }
 
-// A daily run counts as refused when a quota left no room for it, and not when it started or failed otherwise.
-func TestDailyRuns(t *testing.T) {
-	registry := newRegistry()
-	for _, want := range []error{nil, backup.E(backup.QuotaExceeded, "full"), backup.E(backup.StoreUnavailable, "away"), fmt.Errorf("run: %w", backup.E(backup.QuotaExceeded, "full"))} {
-		run := telemetry.DailyRuns(func(_ context.Context, userID, siteID string, due time.Time) (backup.Job, bool, error) {
-			if userID != "ada" || siteID != "blog" || !due.Equal(noon) {
-				t.Errorf("started for site %s of user %s, due %s", siteID, userID, due)
-			}
-			return backup.Job{JobID: "01HZX"}, want == nil, want
-		}, registry)
-		if job, started, err := run(t.Context(), "ada", "blog", noon); job.JobID != "01HZX" || started != (want == nil) || !errors.Is(err, want) {
-			t.Errorf("%+v, %t, %v", job, started, err)
-		}
-	}
-	if refused, _ := timesOf(registry, metric.DailyRunsRefused); refused != 2 {
-		t.Errorf("%v refused", refused)
-	}
-}
-
 // slowSite answers two seconds after it is asked, with body or err.
 type slowSite struct {
 	clock *clock

@@ -21,8 +21,6 @@ var (
 	JobsCancelled = &Def{Name: "JobsCancelled", Unit: Count, Help: "Backups that their owner cancelled."}
 	JobsRetried   = &Def{Name: "JobsRetried", Unit: Count, Help: "Attempts that followed a failed one, on request or by the service itself."}
 
-	DailyRunsRefused = &Def{Name: "DailyRunsRefused", Unit: Count, Help: "Tries to start a daily run for which a quota of its user left no room."}
-
 	JobDurationSeconds = &Def{Name: "JobDurationSeconds", Unit: Seconds, Form: Distribution, Help: "Time from the start of the attempt to done."}
 	JobBytes           = &Def{Name: "JobBytes", Unit: Bytes, Form: Distribution, Help: "Size of a done backup, all files together."}
 
@@ -45,7 +43,7 @@ var (
 )
 
 var table = []*Def{
-	JobsCreated, JobsDone, JobsFailed, JobsTimedOut, JobsCancelled, JobsRetried, DailyRunsRefused, JobDurationSeconds, JobBytes,
+	JobsCreated, JobsDone, JobsFailed, JobsTimedOut, JobsCancelled, JobsRetried, JobDurationSeconds, JobBytes,
 	FilesDone, FilesFailed, ExportBytes, PartsMoved, PartBytes, PartSeconds, ProviderSeconds,
 	OldestGoodBackupHours, SitesWithoutBackup, SweepTended, CleanupsFailing, PushesFailed, StraysFound,
 }
