@@ -551,3 +551,21 @@ func TestLastErrorsAreToldOnce(t *testing.T) {
 		}
 	}
 }
+
+// What hinders the end of a running backup is told, and not what ended the attempt before.
+func TestHinderedEndIsTold(t *testing.T) {
+	started := time.Unix(1000, 0)
+	for _, c := range []struct {
+		status backup.Status
+		at     time.Time
+		want   string
+	}{
+		{backup.Running, started.Add(time.Second), "No answer. It is tried again. (PutObject)"},
+		{backup.Running, started.Add(-time.Second), ""}, {backup.Done, started.Add(time.Second), ""},
+	} {
+		job := api.Backup{Status: c.status, StartedAt: &started, LastError: &api.Failure{Message: "No answer.", Detail: "PutObject", At: c.at}}
+		if got := strings.Join((lastErrors{}).news(api.BackupDetail{Backup: job}), "|"); got != c.want {
+			t.Errorf("%s at %s: %q, want %q", c.status, c.at, got, c.want)
+		}
+	}
+}

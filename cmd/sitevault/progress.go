@@ -102,13 +102,13 @@ const lineEvery = time.Second
 // lastErrors remembers what was told of each file.
 type lastErrors map[string]string
 
-// news are the sentences on what has become the matter with the files of a backup since the last call.
+// news are the sentences on what has become the matter with a backup and its files since the last call.
 func (t lastErrors) news(job api.BackupDetail) (lines []string) {
-	next := nextTry(job.Backup)
-	if t[""] != next && next != "" {
-		lines = append(lines, next)
+	whole := cmp.Or(nextTry(job.Backup), hinderedEnd(job.Backup))
+	if t[""] != whole && whole != "" {
+		lines = append(lines, whole)
 	}
-	t[""] = next
+	t[""] = whole
 	for _, f := range job.Files {
 		detail := ""
 		if f.LastError != nil {
@@ -136,6 +136,15 @@ func failingCleanup(job api.Backup) string {
 		return fmt.Sprintf("fails since %s and is tried again: %s (%s)", atPointer(cmp.Or(e.Since, &e.At)), plain(e.Message), plain(e.Detail))
 	}
 	return ""
+}
+
+// hinderedEnd is what keeps a running backup from being done whose files all are; "" for any other.
+func hinderedEnd(job api.Backup) string {
+	e := job.LastError
+	if job.Status != backup.Running || e == nil || job.StartedAt == nil || !e.At.After(*job.StartedAt) {
+		return ""
+	}
+	return fmt.Sprintf("%s It is tried again. (%s)", plain(e.Message), plain(e.Detail))
 }
 
 // lineShower prints plain lines.

@@ -272,6 +272,9 @@ func triedAgain(last api.BackupDetail, m push.Message) bool {
 
 // newError tells whether a message brings an error that is not known yet.
 func newError(last api.BackupDetail, m push.Message) bool {
+	if m.LastError != nil && (last.LastError == nil || last.LastError.Kind != m.LastError.Kind) {
+		return true
+	}
 	return slices.ContainsFunc(m.Files, func(f push.FileMessage) bool {
 		return f.LastError != nil && !slices.ContainsFunc(last.Files, func(known api.File) bool {
 			return known.Name == f.Name && known.LastError != nil && known.LastError.Kind == f.LastError.Kind

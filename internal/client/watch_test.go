@@ -234,6 +234,36 @@ func TestWatchReadsLastErrors(t *testing.T) {
 	}
 }
 
+// So is one that hinders the end of the backup.
+func TestWatchReadsTheBackupsLastError(t *testing.T) {
+	s := &liveService{}
+	s.script = func(s *liveService, _ int, send func(push.Message)) {
+		s.awaitRead(2)
+		s.mu.Lock()
+		s.state.Seq, s.state.LastError = 11, &api.Failure{Kind: backup.StorageUnavailable, Detail: "PutObject"}
+		s.mu.Unlock()
+		noted := func(m push.Message) push.Message {
+			m.LastError = &push.ErrorMessage{Kind: backup.StorageUnavailable, Message: "not answered"}
+			return m
+		}
+		send(noted(at(11, 10, 1)))
+		s.awaitRead(3)
+		send(noted(at(12, 11, 1)))
+		s.set(14, backup.Done, 99)
+		send(finished(14))
+	}
+	c, _ := serveLive(t, s)
+	told := ""
+	_, err := c.Watch(t.Context(), job, func(d api.BackupDetail) {
+		if d.LastError != nil {
+			told = d.LastError.Detail
+		}
+	})
+	if n := s.readCount(); err != nil || told != "PutObject" || n != 4 {
+		t.Errorf("told %q after %d reads, %v", told, n, err)
+	}
+}
+
 // A socket that ends is opened anew, with a new ticket.
 func TestWatchReconnects(t *testing.T) {
 	s := &liveService{script: func(s *liveService, n int, send func(push.Message)) {
