@@ -183,6 +183,10 @@ func unknownUpload(c storageCase) {
 	}
 	_, err := c.UploadPart(c.Context(), storageUploadOf(storageKey, completion.UploadID, 2, lastPart))
 	c.want(backup.UploadLost, "UploadPart", err)
+	_, err = c.UploadPart(c.Context(), storageUploadOf(storageKey, "none", 1, lastPart)) // not even the form of an id
+	if err == nil || backup.Is(err, backup.StorageUnavailable) {
+		c.Errorf("a part of no upload: %v", err)
+	}
 	_, err = c.UploadedParts(c.Context(), storageKey, completion.UploadID, 1, backup.MaxParts)
 	c.want(backup.UploadLost, "UploadedParts", err)
 	c.want(backup.UploadLost, "CompleteUpload", c.CompleteUpload(c.Context(), completion))
