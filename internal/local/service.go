@@ -131,6 +131,7 @@ func (s *Service) openStorage(ctx context.Context) (err error) {
 		s.trust = s.newTrust()
 		return s.trust.atStart(ctx)
 	}
+	s.storage.ListsByPrefix()
 	if _, err := s.storage.EnsureBucket(ctx, false); err != nil {
 		return fmt.Errorf("storage: %w", err)
 	}

@@ -51,7 +51,9 @@ type tried struct {
 	Bucket   string    `json:"bucket"`
 	Version  string    `json:"version"` // of the program
 	At       time.Time `json:"at"`
-	Replaces bool      `json:"replaces,omitempty"` // as in storagecheck.Report
+	// As in storagecheck.Report.
+	Replaces      bool `json:"replaces,omitempty"`
+	ListsByPrefix bool `json:"listsByPrefix,omitempty"`
 }
 
 func (s *Service) newTrust() *trust {
@@ -62,6 +64,9 @@ func (s *Service) newTrust() *trust {
 	}
 	if text, err := os.ReadFile(t.path); err == nil {
 		_ = json.Unmarshal(text, &t.last) // what cannot be read is no trial
+	}
+	if t.fresh() {
+		t.apply()
 	}
 	return t
 }
@@ -152,13 +157,21 @@ func (t *trust) try(ctx context.Context) error {
 		return err
 	}
 	t.refusal, t.last = nil, t.want
-	t.last.At, t.last.Replaces = t.now(), report.Replaces
+	t.last.At, t.last.Replaces, t.last.ListsByPrefix = t.now(), report.Replaces, report.ListsByPrefix
+	t.apply()
 	for _, s := range report.Steps {
 		if s.Note != "" {
 			t.log.InfoContext(ctx, "the storage differs from Amazon's", "endpoint", t.want.Endpoint, "note", s.Note)
 		}
 	}
 	return t.remember()
+}
+
+// apply tells the storage what the trial has shown.
+func (t *trust) apply() {
+	if t.last.ListsByPrefix {
+		t.storage.ListsByPrefix()
+	}
 }
 
 // remember replaces the file as a whole.

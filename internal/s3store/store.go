@@ -61,6 +61,7 @@ type Store struct {
 
 	foreign   bool        // not Amazon's own: less of the API may be there
 	noBatches atomic.Bool // DeleteObjects has been refused
+	byPrefix  atomic.Bool // foreign, but lists all uploads under a prefix
 }
 
 // Open makes a Store; it calls nobody but the SDK's credential chain's local parts.

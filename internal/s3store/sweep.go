@@ -35,14 +35,18 @@ func sweep(pass func() (removed int, err error)) (int, error) {
 	return total, backup.E(backup.StorageUnavailable, "still not empty after %d listings", maxSweeps)
 }
 
-// AbortUploads implements step.Sweeping. Servers other than Amazon's are also asked for the uploads of each key: MinIO
-// shows an upload to those only who name its whole key.
+// ListsByPrefix says that the storage, although not Amazon's, lists all uploads under a prefix, so that a sweep need not ask
+// for those of each key. There are as many keys as a backup has had tries.
+func (s *Store) ListsByPrefix() { s.byPrefix.Store(true) }
+
+// AbortUploads implements step.Sweeping. Servers other than Amazon's are also asked for the uploads of each key, unless they are
+// known to list them all: MinIO shows an upload to those only who name its whole key.
 func (s *Store) AbortUploads(ctx context.Context, prefix string, keys []string, keep func(key string) bool) (int, error) {
 	n, err := sweep(func() (int, error) { return s.abortListed(ctx, prefix, keep) })
 	if err != nil {
 		return n, fail(err, "abort uploads under %s", prefix)
 	}
-	if !s.foreign {
+	if !s.foreign || s.byPrefix.Load() {
 		return n, nil
 	}
 	for _, key := range keys {

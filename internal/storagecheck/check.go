@@ -43,6 +43,8 @@ type Report struct {
 	OK      bool   `json:"ok"`
 	Refusal string `json:"refusal,omitempty"` // one sentence: what is wrong and what to do
 	Steps   []Step `json:"steps"`
+	// ListsByPrefix is true where all uploads under a prefix are listed.
+	ListsByPrefix bool `json:"listsByPrefix,omitempty"`
 	// Replaces is true where an object is put over another although it is asked not to. Then only multipart uploads are
 	// safe: each has a key of its own, and is gone once it is completed.
 	Replaces bool `json:"replaces,omitempty"`

@@ -123,6 +123,7 @@ func refused(err error, taken string) error {
 func (r *run) listUploads(ctx context.Context) (string, error) {
 	listed, err := r.Storage.ListsUpload(ctx, r.prefix, r.aborted)
 	if err != nil || listed {
+		r.report.ListsByPrefix = err == nil
 		return "", err
 	}
 	listed, err = r.Storage.ListsUpload(ctx, r.aborted, r.aborted)
