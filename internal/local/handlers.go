@@ -23,9 +23,10 @@ func (s *Service) handlers() map[string]asl.Handler {
 	exports, uploads := s.measured()
 	return map[string]asl.Handler{
 		"StartJob": task(log, step.StartJob{Jobs: store, Policy: s.config.Policy, Now: s.now}.Handle),
-		"OpenUpload": task(log, s.trusting(step.OpenUpload{
-			Jobs: store, Files: store, Errors: store, Exports: exports, Uploads: storage, Now: s.now, NewRandom: rand.Text, SingleBytes: backup.BasePartSizeBytes, MaxParts: s.maxParts(), Doubtful: storage.Doubtful,
-		})),
+		"OpenUpload": task(log, step.OpenUpload{
+			Jobs: store, Files: store, Errors: store, Exports: exports, Uploads: storage, Now: s.now, NewRandom: rand.Text,
+			SingleBytes: backup.BasePartSizeBytes, MaxParts: s.maxParts(), Doubtful: storage.Doubtful, Trusted: s.trusted(),
+		}.Handle),
 		"ExportRangeUpload": task(log, step.ExportRangeUpload{Jobs: store, Files: store, Errors: store, Exports: exports, Uploads: uploads, Memory: s.memory(), Now: s.now, Doubtful: storage.Doubtful}.Handle),
 		"CompleteMultipart": task(log, step.CompleteMultipart{Files: store, Errors: store, Uploads: storage, Objects: storage, Now: s.now}.Handle),
 		"InspectArchive":    task(log, step.InspectArchive{Files: store, Errors: store, Objects: storage, Now: s.now}.Handle),
@@ -34,6 +35,14 @@ func (s *Service) handlers() map[string]asl.Handler {
 			Jobs: store, Files: store, Objects: storage, Cleaner: s.cleaner, Policy: s.config.Policy, Now: s.now, Log: log,
 		}.Handle),
 	}
+}
+
+// trusted is nil for the S3 server that comes along.
+func (s *Service) trusted() func(context.Context) (bool, error) {
+	if s.trust == nil {
+		return nil
+	}
+	return s.trust.Trusted
 }
 
 // maxParts is what the storage takes: our own S3 server fewer than S3.

@@ -14,7 +14,6 @@ import (
 
 	"github.com/sitevault/sitevault/internal/backup"
 	"github.com/sitevault/sitevault/internal/s3store"
-	"github.com/sitevault/sitevault/internal/step"
 	"github.com/sitevault/sitevault/internal/storagecheck"
 )
 
@@ -113,8 +112,14 @@ func (t *trust) atStart(ctx context.Context) error {
 	return nil
 }
 
-// check returns the trial by which the storage may be trusted. A storage that has been trusted before is not doubted because it does
-// not answer now: that is for the backups to wait for.
+// Trusted tells what is known of the storage once it may be trusted. A storage that has been trusted before is not doubted
+// because it does not answer now: that is for the backups to wait for.
+func (t *trust) Trusted(ctx context.Context) (replaces bool, err error) {
+	known, err := t.check(ctx)
+	return known.Replaces, err
+}
+
+// check returns the trial by which the storage may be trusted.
 func (t *trust) check(ctx context.Context) (tried, error) {
 	select {
 	case t.turn <- struct{}{}:
@@ -184,22 +189,4 @@ func (t *trust) remember() error {
 		return fmt.Errorf("remember the trial of the storage: %w", err)
 	}
 	return nil
-}
-
-// trusting is the step that opens uploads, after the trial of the storage.
-func (s *Service) trusting(open step.OpenUpload) func(context.Context, step.OpenUploadIn) (step.OpenUploadOut, error) {
-	if s.trust == nil {
-		return open.Handle
-	}
-	return func(ctx context.Context, in step.OpenUploadIn) (step.OpenUploadOut, error) {
-		known, err := s.trust.check(ctx)
-		if err != nil {
-			return step.OpenUploadOut{}, err
-		}
-		open := open
-		if known.Replaces {
-			open.SingleBytes = 0
-		}
-		return open.Handle(ctx, in)
-	}
 }

@@ -43,8 +43,12 @@ func TestStorageThatComesUpLater(t *testing.T) {
 			s := e2e.Start(t, c)
 			export := e2e.NewExport(t, 1, 3)
 			s.PutSerialSite("shop", e2e.Exports{"files": export})
-			down.Store(false)
 			jobID := s.Create("shop")
+			e2e.Eventually(t, "it is told that the storage does not answer", func() bool {
+				told := s.Get(jobID).Files[0].LastError
+				return told != nil && told.Kind == backup.StorageUnavailable
+			})
+			down.Store(false)
 			s.Await(jobID, tc.status)
 			for _, q := range tc.quirks {
 				if proxy.Fired(q) == 0 {

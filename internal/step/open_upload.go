@@ -24,6 +24,9 @@ type OpenUpload struct {
 	MaxParts int64
 	// Doubtful tells whether the storage may be away. nil: no process knows of the others; it may when the last attempt failed by it.
 	Doubtful func() bool
+	// Trusted fails until the storage has been tried, and tells whether it replaces objects although it is asked not to.
+	// nil: it need not be tried.
+	Trusted func(ctx context.Context) (replaces bool, err error)
 }
 
 // OpenUploadIn names the file. Caught is set when the flow comes back because the upload cannot go on as it is; Restarts
@@ -94,7 +97,10 @@ func (s OpenUpload) Handle(ctx context.Context, in OpenUploadIn) (OpenUploadOut,
 		return out, backup.E(in.Caught.Kind(), "begun anew %d times, the last time because: %s", out.Restarts, in.Caught.Detail())
 	}
 	var pin backup.Pin
-	if err = s.askStorage(ctx, job, file); err == nil {
+	if s, err = s.trusting(ctx, recorder); err == nil {
+		err = s.askStorage(ctx, job, file)
+	}
+	if err == nil {
 		pin, err = s.pin(ctx, job, in.File)
 	}
 	if err == nil {
@@ -109,6 +115,18 @@ func (s OpenUpload) Handle(ctx context.Context, in OpenUploadIn) (OpenUploadOut,
 		return out, nil
 	}
 	return out, err
+}
+
+// trusting waits for the storage's trial. Where objects are replaced, every file is a multipart upload, whose id no other worker has.
+func (s OpenUpload) trusting(ctx context.Context, r errorRecorder) (OpenUpload, error) {
+	if s.Trusted == nil {
+		return s, nil
+	}
+	replaces, err := stored(ctx, r, "try the storage", func() (bool, error) { return s.Trusted(ctx) })
+	if replaces {
+		s.SingleBytes = 0
+	}
+	return s, err
 }
 
 // askStorage makes sure that a storage which may be away answers before the provider is asked anything: by the upload, or by an
