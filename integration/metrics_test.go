@@ -28,23 +28,11 @@ func (d *deployment) sweeperRule(t *testing.T) types.Rule {
 	return types.Rule{}
 }
 
-// sweepOften makes the rule of the sweeper fire each minute instead of every five.
-func (d *deployment) sweepOften(t *testing.T) {
-	t.Helper()
-	rule, everyMinute := d.sweeperRule(t), "rate(1 minute)"
-	if got := *rule.ScheduleExpression; got != "rate(5 minutes)" {
-		t.Errorf("the sweeper runs at %s", got)
-	}
-	_, err := eventbridge.NewFromConfig(d.config).PutRule(t.Context(), &eventbridge.PutRuleInput{
-		Name: rule.Name, ScheduleExpression: &everyMinute, State: types.RuleStateEnabled,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-}
-
 // sweeperRuns waits until the rule has called the sweeper, which then tells the age of the oldest good backup.
 func (s *story) sweeperRuns(t *testing.T) {
+	if got := *s.sweeperRule(t).ScheduleExpression; got != "rate(1 minute)" {
+		t.Errorf("the sweeper runs at %s", got)
+	}
 	await(t, "the rule calls the sweeper", 2*time.Minute, func() bool {
 		return len(s.metrics(t, "sweep")[metric.OldestGoodBackupHours.Name]) > s.swept
 	})

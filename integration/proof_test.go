@@ -25,7 +25,7 @@ var notProven = []gap{
 	{"the key's policy and who may use the key (not asked at all)", "infra/stacks", "TestKey"},
 	{"the reach of the right to write schedules: only those of the group (all schedules count as of the group default)", "infra/stacks", "TestGrantsAreExact"},
 	{"the time that a schedule puts into its input, its flexible window and its dead letters", "internal/schedule", "TestDailyRuns"},
-	{"that the sweeper's rule fires every five minutes (made one here), and what rules do with events that nobody takes", "infra/stacks", "TestRules"},
+	{"what rules do with events that nobody takes", "infra/stacks", "TestRules"},
 	{"dead letters, retries and halved batches of functions that fail", "infra/stacks", "TestDeadLetters"},
 	{"the time to live that removes rows (the stream does not say that it was that)", "internal/events", "TestPurged"},
 	{"401 for a used ticket (answered with 500)", "internal/lambdaedge/apigateway", "TestAuthorizeSocket"},

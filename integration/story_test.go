@@ -23,7 +23,6 @@ func TestDeployment(t *testing.T) {
 		deployment: d, heard: d.listen(t),
 		alice: d.invite(t, "alice@example.com"), bob: d.invite(t, "bob@example.com"),
 	}
-	d.sweepOften(t)
 	d.keepSecret(t, s.alice, secretRef, d.agent.token)
 	for _, scene := range []struct {
 		name string
