@@ -47,9 +47,9 @@ demo: build ## Back up real files, download and compare every byte: SITE_DIR=fol
 
 .PHONY: test
 test: tools dynamodb-local ## Run all tests, then the concurrent packages under the race detector; skipped tests are named
-	go run gotest.tools/gotestsum@$(GOTESTSUM) --format pkgname-and-test-fails -- ./...
+	go run gotest.tools/gotestsum@$(GOTESTSUM) --format pkgname-and-test-fails -- -timeout 30m ./...
 	@if [ "$$(go env CGO_ENABLED)" = 1 ] && command -v "$$(go env CC)" >/dev/null; then \
-		go run gotest.tools/gotestsum@$(GOTESTSUM) --format pkgname-and-test-fails -- -race $(CONCURRENT:%=./internal/%/...); \
+		go run gotest.tools/gotestsum@$(GOTESTSUM) --format pkgname-and-test-fails -- -timeout 30m -race $(CONCURRENT:%=./internal/%/...); \
 	else echo "SKIPPED: the race detector needs a C compiler ($$(go env CC)) and CGO_ENABLED=1"; fi
 
 .PHONY: compatibility
