@@ -3,10 +3,8 @@ package e2e
 import (
 	"context"
 	"errors"
-	"io"
 	"io/fs"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -20,6 +18,7 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3/types"
 
 	"github.com/sitevault/sitevault/internal/local"
+	"github.com/sitevault/sitevault/internal/s3quirks"
 	"github.com/sitevault/sitevault/internal/versitygw"
 )
 
@@ -62,34 +61,13 @@ func NewStorage(tb testing.TB) *Storage {
 	return s
 }
 
-// proxy forwards requests as they are: the Host header is part of what is signed.
+// proxy forwards requests to the endpoint.
 func proxy(tb testing.TB, endpoint string) http.Handler {
 	target, err := url.Parse(endpoint)
 	if err != nil {
 		tb.Fatal(err)
 	}
-	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
-	tb.Cleanup(transport.CloseIdleConnections)
-	return &httputil.ReverseProxy{
-		Transport: transport,
-		Rewrite: func(r *httputil.ProxyRequest) {
-			r.SetURL(target)
-			r.Out.Host = r.In.Host
-			bounded(r.Out)
-		},
-		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
-	}
-}
-
-// bounded lets the body end after its length. Otherwise the proxy looks once more for its end, and breaks off the
-// request if the server has answered meanwhile, since an answer closes the body.
-func bounded(r *http.Request) {
-	if r.ContentLength > 0 {
-		r.Body = struct {
-			io.Reader
-			io.Closer
-		}{io.LimitReader(r.Body, r.ContentLength), r.Body}
-	}
+	return s3quirks.Forward(tb, target)
 }
 
 func client(endpoint string, key versitygw.Credentials) *s3.Client {

@@ -47,15 +47,15 @@ func Start(tb testing.TB, endpoint string, quirks ...Quirk) *Proxy {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	p := &Proxy{next: forward(tb, target), quirks: quirks, fired: map[string]int{}}
+	p := &Proxy{next: Forward(tb, target), quirks: quirks, fired: map[string]int{}}
 	server := httptest.NewServer(p)
 	tb.Cleanup(server.Close)
 	p.URL = server.URL
 	return p
 }
 
-// forward passes requests on as they are: the Host header is part of what is signed.
-func forward(tb testing.TB, target *url.URL) http.Handler {
+// Forward passes requests on as they are: the Host header is part of what is signed.
+func Forward(tb testing.TB, target *url.URL) http.Handler {
 	transport := &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 64}
 	tb.Cleanup(transport.CloseIdleConnections)
 	return &httputil.ReverseProxy{
@@ -63,12 +63,20 @@ func forward(tb testing.TB, target *url.URL) http.Handler {
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
 			r.Out.Host = r.In.Host
-			if r.Out.ContentLength > 0 {
-				// So that the body ends with its length, and an early answer does not break the request off.
-				r.Out.Body = io.NopCloser(io.LimitReader(r.Out.Body, r.Out.ContentLength))
-			}
+			bounded(r.Out)
 		},
 		ErrorHandler: func(http.ResponseWriter, *http.Request, error) { panic(http.ErrAbortHandler) },
+	}
+}
+
+// bounded lets the body end after its length. Otherwise the proxy looks once more for its end, and breaks off the
+// request if the server has answered meanwhile, since an answer closes the body.
+func bounded(r *http.Request) {
+	if r.ContentLength > 0 {
+		r.Body = struct {
+			io.Reader
+			io.Closer
+		}{io.LimitReader(r.Body, r.ContentLength), r.Body}
 	}
 }
 
